@@ -1,0 +1,10 @@
+"""The cs231n layer API on compiled kernels.
+
+Replace ``cs231n.`` by ``fastbn.`` in a file's imports; see :mod:`fastbn.layers`.
+"""
+
+from ._ext import runtime as _runtime
+from ._threads import get_num_threads, set_num_threads
+from .config import show_config
+
+__version__ = _runtime.version

@@ -1,0 +1,167 @@
+"""Argument checks of the public functions: one function and one message for each rule.
+
+Checks come first and change nothing. A message names the argument, the rule and the value got.
+"""
+
+import math
+import operator
+
+import numpy as np
+
+F2, F4, F8 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
+_MAX_BYTES = np.iinfo(np.intp).max
+
+
+class MissingKeyError(KeyError, ValueError):
+    """A parameter dict lacks a key. A KeyError, as in the course, and a ValueError."""
+
+    def __str__(self):
+        return self.args[0]
+
+
+def floats(names, *values):
+    """Arrays as the kernels want them: one dtype, C order, aligned, native byte order.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The arguments' names, for messages.
+    *values : array_like
+
+    Returns
+    -------
+    dtype : numpy.dtype
+        Dtype of the results: NumPy's promotion, integers and bool counting as float64.
+    *arrays : ndarray
+        float32 or float64; float16 is computed in float32. An array that fits is not copied.
+    """
+    dtype = getattr(values[0], "dtype", None)
+    if dtype is F8 or dtype is F4:
+        for value in values:
+            if type(value) is not np.ndarray or value.dtype is not dtype:
+                break
+            flags = value.flags
+            if not (flags.c_contiguous and flags.aligned):
+                break
+        else:
+            return dtype, *values
+    arrays = [_array(name, value) for name, value in zip(names, values, strict=True)]
+    dtype = np.result_type(*(F8 if a.dtype.kind in "biu" else a.dtype for a in arrays))
+    dtype = dtype.newbyteorder("=")
+    kernel = F4 if dtype == F2 else dtype
+    return dtype, *(np.require(a, kernel, ["C", "A"]) for a in arrays)
+
+
+def _array(name, value):
+    if type(value) is not np.ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name} must be a plain array; got a masked array")
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise TypeError(f"{name} must be an array of numbers; got {error}") from None
+    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
+        raise TypeError(
+            f"{name} must hold real numbers of at most 64 bits; got dtype {value.dtype}"
+        )
+    return value
+
+
+def cast(dtype, *arrays):
+    """Results in the dtype that `floats` announced: only float16 needs a conversion."""
+    if dtype == F2:
+        with np.errstate(over="ignore"):  # a float16 overflow is infinity, not news
+            arrays = tuple(a.astype(F2) for a in arrays)
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def ndim(name, array, count, layout):
+    """`array` has `count` axes, called `layout`."""
+    if array.ndim != count:
+        raise ValueError(f"{name} must be {layout}; got shape {array.shape}")
+
+
+def shape(name, array, expected, why):
+    """`array` has the shape `expected`; `why` says where that comes from."""
+    if array.shape != expected:
+        raise ValueError(f"{name} must have shape {expected} ({why}); got {array.shape}")
+
+
+def size(name, *lengths):
+    """An array of these lengths can be addressed at all."""
+    if math.prod(lengths) * 8 > _MAX_BYTES:
+        raise ValueError(f"{name} would have shape {lengths}, more than memory can address")
+
+
+def labels(y, N, C):
+    """Class labels (N,) in [0, C) as intp."""
+    array = np.asarray(y)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"y must hold integer class labels; got dtype {array.dtype}")
+    shape("y", array, (N,), "one label for every row of x")
+    if N:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= C:
+            bad = low if low < 0 else high
+            raise ValueError(f"y must hold labels from 0 to {C - 1} (x has {C} columns); got {bad}")
+    return np.require(array, np.intp, ["C", "A"])
+
+
+def integer(name, value, minimum):
+    """An integer of at least `minimum`, as int."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}; got {number}")
+    if number > _MAX_BYTES:
+        raise ValueError(f"{name} must be at most {_MAX_BYTES}; got {number}")
+    return number
+
+
+def key(params, name, wanted):
+    """``params[wanted]``; `name` is what the dict is called."""
+    try:
+        return params[wanted]
+    except KeyError:
+        raise MissingKeyError(f"{name} must have the key {wanted!r}; it has {list(params)}") from None
+    except TypeError:
+        raise TypeError(f"{name} must be a dict; got {type(params).__name__}") from None
+
+
+def mapping(params, name):
+    """`params` is a dict or something like one."""
+    if not hasattr(params, "get"):
+        raise TypeError(f"{name} must be a dict; got {type(params).__name__}")
+
+
+def number(params, name, wanted, default):
+    """``params.get(wanted, default)`` as a float."""
+    value = params.get(wanted, default)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}[{wanted!r}] must be a number; got {value!r}") from None
+
+
+def cache(value, kind, made_by):
+    """A cache is one that `made_by` returned."""
+    if not isinstance(value, kind):
+        raise TypeError(f"cache must be the one that {made_by} returned; got {_brief(value)}")
+    return value
+
+
+def unpack(value, count, made_by):
+    """A cache that is a plain tuple of at least `count` items; the first `count` of them."""
+    if not isinstance(value, (tuple, list)) or len(value) < count:
+        raise TypeError(f"cache must be the one that {made_by} returned; got {_brief(value)}")
+    return value[:count]
+
+
+def _brief(value):
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__

@@ -1,0 +1,112 @@
+"""Blocked reductions: the one way in which the kernels sum.
+
+A run of numbers is cut into blocks that fit the first-level cache. Inside a block LANES partial
+sums run side by side, which the compiler turns into a few vectors without being allowed to
+reassociate; across blocks the sums are carried in double. Which number lands in which lane depends
+on lengths alone, so a result is the same at any thread count.
+
+Mean and variance: each block is read twice while it is in the first-level cache (its own mean,
+then squared deviations from that), and blocks are merged by Chan, Golub and LeVeque's update
+("Updating formulae and a pairwise algorithm for computing sample variances", 1979). Memory is read
+once, and nothing is ever formed like E[x^2] - E[x]^2, which loses everything where the mean is
+large against the deviation.
+"""
+from cython cimport floating
+
+cdef enum:
+    LANES = 32     # four zmm, eight ymm, or eight xmm of float32: enough to hide an add's latency
+    BLOCK = 2048   # 8 KiB of float32, 16 KiB of float64: half of a small first-level cache
+
+
+cdef struct Moments:
+    double count
+    double mean
+    double m2      # sum of squared deviations from the mean
+
+
+cdef inline floating fold(floating *lanes) noexcept nogil:
+    """Sum of LANES lanes, as a tree. Overwrites them."""
+    cdef Py_ssize_t lane, half = LANES // 2
+    while half > 0:
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+        half //= 2
+    return lanes[0]
+
+
+cdef inline floating block_sum(const floating *x, Py_ssize_t n) noexcept nogil:
+    """Sum of one block."""
+    cdef floating lanes[LANES]
+    cdef Py_ssize_t group, lane
+    for lane in range(LANES):
+        lanes[lane] = 0
+    for group in range(n // LANES):
+        for lane in range(LANES):
+            lanes[lane] += x[lane]
+        x += LANES
+    for lane in range(n % LANES):
+        lanes[lane] += x[lane]
+    return fold(lanes)
+
+
+cdef inline floating block_square_sum(
+    const floating *x, Py_ssize_t n, floating centre, floating *residual
+) noexcept nogil:
+    """Sum of (x - centre)^2 over one block; *residual is the sum of x - centre."""
+    cdef floating squares[LANES]
+    cdef floating lanes[LANES]
+    cdef floating d
+    cdef Py_ssize_t group, lane
+    for lane in range(LANES):
+        squares[lane] = 0
+        lanes[lane] = 0
+    for group in range(n // LANES):
+        for lane in range(LANES):
+            d = x[lane] - centre
+            lanes[lane] += d
+            squares[lane] += d * d
+        x += LANES
+    for lane in range(n % LANES):
+        d = x[lane] - centre
+        lanes[lane] += d
+        squares[lane] += d * d
+    residual[0] = fold(lanes)
+    return fold(squares)
+
+
+cdef inline void merge(Moments *into, double count, double mean, double m2) noexcept nogil:
+    """Chan's update: the moments of two sets together."""
+    cdef double total = into.count + count
+    cdef double delta = mean - into.mean
+    if count == 0:
+        return
+    into.mean += delta * (count / total)
+    into.m2 += m2 + delta * delta * (into.count * count / total)
+    into.count = total
+
+
+cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noexcept nogil:
+    """Merge the moments of a contiguous run into *into."""
+    cdef Py_ssize_t size
+    cdef floating centre, residual, squares
+    while n > 0:
+        size = min(<Py_ssize_t>BLOCK, n)
+        centre = block_sum(x, size) / <floating>size
+        squares = block_square_sum(x, size, centre, &residual)
+        # The rounded block mean is off by residual / size: put it right.
+        merge(into, <double>size, centre + <double>residual / <double>size,
+              squares - <double>residual * <double>residual / <double>size)
+        x += size
+        n -= size
+
+
+cdef inline double wide_sum(const floating *x, Py_ssize_t n) noexcept nogil:
+    """Sum of a contiguous run, carried in double from block to block."""
+    cdef Py_ssize_t size
+    cdef double total = 0
+    while n > 0:
+        size = min(<Py_ssize_t>BLOCK, n)
+        total += block_sum(x, size)
+        x += size
+        n -= size
+    return total

@@ -1,0 +1,48 @@
+"""What this build and this machine are: compiler, CPU levels, OpenMP. The only place that asks."""
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+      #include <omp.h>
+      #define FASTBN_OPENMP _OPENMP
+    #else
+      #define FASTBN_OPENMP 0
+      static int omp_get_max_threads(void) { return 1; }
+    #endif
+
+    /* Feature names, not "x86-64-v3": older compilers know only these. */
+    static int fastbn_cpu_level(void) {
+    #if defined(__GNUC__) && defined(__x86_64__)
+      __builtin_cpu_init();
+      if (!(__builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.2")
+            && __builtin_cpu_supports("popcnt"))) return 1;
+      if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+            && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))) return 2;
+      if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+            && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
+            && __builtin_cpu_supports("avx512vl"))) return 3;
+      return 4;
+    #else
+      return 0;
+    #endif
+    }
+    """
+    const char *FASTBN_VERSION
+    const char *FASTBN_COMPILER
+    const char *FASTBN_LEVELS
+    const char *FASTBN_BUILDTYPE
+    int FASTBN_OPENMP
+    int omp_get_max_threads() nogil
+    int fastbn_cpu_level() nogil
+
+version = FASTBN_VERSION.decode()
+compiler = FASTBN_COMPILER.decode()
+buildtype = FASTBN_BUILDTYPE.decode()
+levels_built = tuple(FASTBN_LEVELS.decode().split())
+openmp = FASTBN_OPENMP
+cpu_level = fastbn_cpu_level()
+
+
+def openmp_limit():
+    """Threads that OpenMP grants the calling Python thread now (threadpoolctl sets this)."""
+    return omp_get_max_threads()

@@ -1,0 +1,137 @@
+"""A small convolutional net with a softmax loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._check import integer
+from ._base import Arrays, Net, check_dtype, check_number
+
+_POOL_PARAM = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+
+class ThreeLayerConvNet(Net):
+    """conv - relu - 2x2 max pool - affine - relu - affine - softmax.
+
+    Parameters
+    ----------
+    input_dim : (int, int, int), default (3, 32, 32)
+        Channels, height and width of an image: C, H, W.
+    num_filters : int, default 32
+        Filters of the convolution, F.
+    filter_size : int, default 7
+        Height and width of a filter, S. The padding keeps the size of the image if S is odd.
+    hidden_dim : int, default 100
+        Width of the hidden affine layer.
+    num_classes : int, default 10
+        Classes.
+    weight_scale : float, default 1e-3
+        Standard deviation of the initial weights. Biases start at 0.
+    reg : float, default 0.0
+        Strength of the L2 regularisation of the weights.
+    dtype : dtype, default numpy.float32
+        Floating dtype of the parameters. Samples are *not* cast to it: with float64 images
+        the net computes in float64.
+
+    Attributes
+    ----------
+    params : dict
+        ``W1`` (F, C, S, S), ``b1`` (F,), ``W2`` (F * (H // 2) * (W // 2), hidden_dim) for odd S,
+        ``b2`` (hidden_dim,), ``W3`` (hidden_dim, num_classes) and ``b3`` (num_classes,).
+    reg, dtype
+        As passed.
+    layers : module
+        Class attribute: where the layer functions come from, `fastbn.layers`.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, the image is too small for the filter or the pool, or
+        `weight_scale` or `reg` is negative or not finite.
+    TypeError
+        If an argument has the wrong type.
+
+    Notes
+    -----
+    The weights are drawn from the global stream of `numpy.random`, layer by layer.
+    """
+
+    def __init__(
+        self,
+        input_dim: Sequence[int] = (3, 32, 32),
+        num_filters: int = 32,
+        filter_size: int = 7,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        super().__init__(reg)
+        self.dtype = check_dtype(dtype)
+        if np.shape(input_dim) != (3,):
+            raise ValueError(f"input_dim must be (channels, height, width); got {input_dim!r}")
+        C, H, W = (integer(f"input_dim[{i}]", size, 1) for i, size in enumerate(input_dim))
+        F, S = integer("num_filters", num_filters, 1), integer("filter_size", filter_size, 1)
+        hidden_dim = integer("hidden_dim", hidden_dim, 1)
+        num_classes = integer("num_classes", num_classes, 1)
+        scale = check_number("weight_scale", weight_scale)
+
+        # An even filter takes one row and one column off.
+        pooled = [(size - (S + 1) % 2) // 2 for size in (H, W)]
+        if min(pooled) < 1:
+            raise ValueError("input_dim must leave at least 2x2 numbers to pool; "
+                             f"got {input_dim!r} with filter_size {filter_size!r}")
+        shapes = {
+            1: (F, C, S, S),
+            2: (F * pooled[0] * pooled[1], hidden_dim),
+            3: (hidden_dim, num_classes),
+        }
+        for i, shape in shapes.items():
+            self.params[f"W{i}"] = (np.random.randn(*shape) * scale).astype(self.dtype)
+            self.params[f"b{i}"] = np.zeros(shape[0] if i == 1 else shape[1], self.dtype)
+
+    def loss(
+        self, X: npt.NDArray[Any], y: npt.NDArray[np.integer] | None = None
+    ) -> npt.NDArray[np.floating] | tuple[float, Arrays]:
+        """Return the scores, or, given classes, the loss and its gradients.
+
+        Parameters
+        ----------
+        X : ndarray (N, C, H, W)
+            Images.
+        y : ndarray of int, (N,), optional
+            Classes.
+
+        Returns
+        -------
+        scores : ndarray (N, num_classes)
+            If `y` is None.
+        loss, grads : float and dict
+            Otherwise; one gradient for every parameter, under the same name.
+        """
+        layers, params = self.layers, self.params
+        # Keeps the size of the image, if that of the filter is odd.
+        conv_param = {"stride": 1, "pad": (params["W1"].shape[2] - 1) // 2}
+        out, conv_cache = layers.conv_forward_fast(X, params["W1"], params["b1"], conv_param)
+        out, conv_relu_cache = layers.relu_forward(out)
+        out, pool_cache = layers.max_pool_forward_fast(out, _POOL_PARAM)
+        out, hidden_cache = layers.affine_forward(out, params["W2"], params["b2"])
+        out, hidden_relu_cache = layers.relu_forward(out)
+        scores, scores_cache = layers.affine_forward(out, params["W3"], params["b3"])
+        if y is None:
+            return scores
+
+        grads: Arrays = {}
+        loss, dout = layers.softmax_loss(scores, y)
+        dout, grads["W3"], grads["b3"] = layers.affine_backward(dout, scores_cache)
+        dout = layers.relu_backward(dout, hidden_relu_cache)
+        dout, grads["W2"], grads["b2"] = layers.affine_backward(dout, hidden_cache)
+        dout = layers.max_pool_backward_fast(dout, pool_cache)
+        dout = layers.relu_backward(dout, conv_relu_cache)
+        _, grads["W1"], grads["b1"] = layers.conv_backward_fast(dout, conv_cache)
+        return loss + self._weight_decay(grads), grads

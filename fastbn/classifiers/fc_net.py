@@ -1,0 +1,335 @@
+"""Fully connected nets with a softmax loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._check import integer
+from ._base import Arrays, Net, check_dtype, check_number
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+class TwoLayerNet(Net):
+    """affine - relu - affine - softmax.
+
+    Parameters
+    ----------
+    input_dim : int, default 3*32*32
+        Numbers in one sample, D.
+    hidden_dim : int, default 100
+        Width of the hidden layer, H.
+    num_classes : int, default 10
+        Classes, C.
+    weight_scale : float, default 1e-3
+        Standard deviation of the initial weights. Biases start at 0.
+    reg : float, default 0.0
+        Strength of the L2 regularisation of the weights.
+
+    Attributes
+    ----------
+    params : dict
+        ``W1`` (D, H), ``b1`` (H,), ``W2`` (H, C) and ``b2`` (C,), float64.
+    reg : float
+        As passed.
+    layers : module
+        Class attribute: where the layer functions come from, `fastbn.layers`.
+
+    Raises
+    ------
+    ValueError
+        If a size is below 1, or `weight_scale` or `reg` is negative or not finite.
+    TypeError
+        If an argument has the wrong type.
+
+    Notes
+    -----
+    The weights are drawn from the global stream of `numpy.random`, layer by layer.
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 3 * 32 * 32,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+    ) -> None:
+        super().__init__(reg)
+        D, H = integer("input_dim", input_dim, 1), integer("hidden_dim", hidden_dim, 1)
+        C = integer("num_classes", num_classes, 1)
+        scale = check_number("weight_scale", weight_scale)
+        self.params["W1"] = np.random.randn(D, H) * scale
+        self.params["b1"] = np.zeros(H)
+        self.params["W2"] = np.random.randn(H, C) * scale
+        self.params["b2"] = np.zeros(C)
+
+    def loss(
+        self, X: npt.NDArray[Any], y: npt.NDArray[np.integer] | None = None
+    ) -> npt.NDArray[np.floating] | tuple[float, Arrays]:
+        """Return the scores, or, given classes, the loss and its gradients.
+
+        Parameters
+        ----------
+        X : ndarray (N, d1, ..., dk), with d1 * ... * dk = D
+            Samples.
+        y : ndarray of int, (N,), optional
+            Classes.
+
+        Returns
+        -------
+        scores : ndarray (N, C)
+            If `y` is None.
+        loss, grads : float and dict
+            Otherwise; one gradient for every parameter, under the same name.
+        """
+        layers, params = self.layers, self.params
+        hidden, first_cache = layers.affine_forward(X, params["W1"], params["b1"])
+        hidden, relu_cache = layers.relu_forward(hidden)
+        scores, second_cache = layers.affine_forward(hidden, params["W2"], params["b2"])
+        if y is None:
+            return scores
+
+        grads: Arrays = {}
+        loss, dout = layers.softmax_loss(scores, y)
+        dout, grads["W2"], grads["b2"] = layers.affine_backward(dout, second_cache)
+        dout = layers.relu_backward(dout, relu_cache)
+        _, grads["W1"], grads["b1"] = layers.affine_backward(dout, first_cache)
+        return loss + self._weight_decay(grads), grads
+
+
+class FullyConnectedNet(Net):
+    """{affine - [norm] - relu - [dropout]} x (L - 1) - affine - softmax.
+
+    Parameters
+    ----------
+    hidden_dims : iterable of int
+        Width of every hidden layer; empty for a linear classifier.
+    input_dim : int, default 3*32*32
+        Numbers in one sample, D.
+    num_classes : int, default 10
+        Classes, C.
+    dropout_keep_ratio : float, default 1
+        Probability that dropout keeps a unit. 1 is no dropout, and so is 0, which was the off
+        value of 2016 and 2017.
+    normalization : {"batchnorm", "layernorm", None}, default None
+        What stands between an affine layer and its relu.
+    reg : float, default 0.0
+        Strength of the L2 regularisation of the weights.
+    weight_scale : float, default 1e-2
+        Standard deviation of the initial weights. Biases and beta start at 0, gamma at 1.
+    dtype : dtype, default numpy.float32
+        Floating dtype of the parameters; samples are cast to it.
+    seed : int, optional
+        If given, dropout draws the same mask at every call (the global stream is seeded anew
+        each time): for gradient checks only.
+    dropout : float, optional
+        The name of `dropout_keep_ratio` in 2018 to 2020.
+    use_batchnorm : bool, optional
+        The spelling of 2016 and 2017: True is ``normalization="batchnorm"``.
+
+    Attributes
+    ----------
+    params : dict
+        ``W{i}`` and ``b{i}`` for i = 1 to L; with a normalization also ``gamma{i}`` and
+        ``beta{i}`` for i = 1 to L - 1.
+    num_layers : int
+        L, one more than the hidden layers.
+    use_dropout : bool
+        Whether there is dropout.
+    dropout_param : dict
+        ``mode``, ``p`` and perhaps ``seed``, shared by all dropout layers; empty without dropout.
+    bn_params : list of dict
+        One for every normalization layer; with batchnorm they hold the running statistics.
+    normalization, reg, dtype
+        As passed.
+    layers : module
+        Class attribute: where the layer functions come from, `fastbn.layers`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown normalization, a size below 1, a keep ratio outside 0 to 1, or a
+        `weight_scale` or `reg` that is negative or not finite.
+    TypeError
+        If an argument has the wrong type, or is given in both of its spellings.
+
+    Notes
+    -----
+    The weights are drawn from the global stream of `numpy.random`, layer by layer.
+    """
+
+    def __init__(
+        self,
+        hidden_dims: Iterable[int],
+        input_dim: int = 3 * 32 * 32,
+        num_classes: int = 10,
+        dropout_keep_ratio: float = 1,
+        normalization: str | None = None,
+        reg: float = 0.0,
+        weight_scale: float = 1e-2,
+        dtype: npt.DTypeLike = np.float32,
+        seed: int | None = None,
+        *,
+        dropout: float | None = None,
+        use_batchnorm: bool | None = None,
+    ) -> None:
+        super().__init__(reg)
+        self.normalization = _one_normalization(normalization, use_batchnorm)
+        self.dtype = check_dtype(dtype)
+        keep = _one_keep_ratio(dropout_keep_ratio, dropout)
+        scale = check_number("weight_scale", weight_scale)
+        dims = [integer("input_dim", input_dim, 1)]
+        dims += [integer(f"hidden_dims[{i}]", dim, 1) for i, dim in enumerate(hidden_dims)]
+        dims += [integer("num_classes", num_classes, 1)]
+        self.num_layers = len(dims) - 1
+
+        for i in range(1, self.num_layers + 1):
+            weights = np.random.randn(dims[i - 1], dims[i]) * scale
+            self.params[f"W{i}"] = weights.astype(self.dtype)
+            self.params[f"b{i}"] = np.zeros(dims[i], self.dtype)
+            if self.normalization and i < self.num_layers:
+                self.params[f"gamma{i}"] = np.ones(dims[i], self.dtype)
+                self.params[f"beta{i}"] = np.zeros(dims[i], self.dtype)
+
+        self.use_dropout = keep not in (0, 1)
+        self.dropout_param: dict[str, Any] = {}
+        if self.use_dropout:
+            self.dropout_param = {"mode": "train", "p": keep}
+            if seed is not None:
+                self.dropout_param["seed"] = seed
+        self.bn_params: list[dict[str, Any]] = []
+        if self.normalization:
+            self.bn_params = [{} for _ in range(self.num_layers - 1)]
+            self._set_mode("train")
+
+    def loss(
+        self, X: npt.ArrayLike, y: npt.NDArray[np.integer] | None = None
+    ) -> npt.NDArray[np.floating] | tuple[float, Arrays]:
+        """Return the scores, or, given classes, the loss and its gradients.
+
+        Parameters
+        ----------
+        X : array_like (N, d1, ..., dk), with d1 * ... * dk = D
+            Samples, cast to `dtype`.
+        y : ndarray of int, (N,), optional
+            Classes. With them, normalization and dropout run in training mode, without in test
+            mode.
+
+        Returns
+        -------
+        scores : ndarray (N, C)
+            If `y` is None.
+        loss, grads : float and dict
+            Otherwise; one gradient for every parameter, under the same name.
+        """
+        self._set_mode("test" if y is None else "train")
+        layers, last = self.layers, self.num_layers
+        out = np.asarray(X).astype(self.dtype, copy=False)
+        caches = []
+        for i in range(1, last):
+            out, cache = self._hidden_forward(out, i)
+            caches.append(cache)
+        scores, cache = layers.affine_forward(
+            out, self.params[f"W{last}"], self.params[f"b{last}"]
+        )
+        if y is None:
+            return scores
+
+        grads: Arrays = {}
+        loss, dout = layers.softmax_loss(scores, y)
+        dout, grads[f"W{last}"], grads[f"b{last}"] = layers.affine_backward(dout, cache)
+        for i in range(last - 1, 0, -1):
+            dout = self._hidden_backward(dout, i, caches.pop(), grads)
+        return loss + self._weight_decay(grads), grads
+
+    def _hidden_forward(self, x: npt.NDArray[np.floating], i: int) -> tuple[Any, Any]:
+        """affine - [norm] - relu - [dropout] number `i`."""
+        layers, params = self.layers, self.params
+        norm_cache = dropout_cache = None
+        out, affine_cache = layers.affine_forward(x, params[f"W{i}"], params[f"b{i}"])
+        if self.normalization:
+            forward = getattr(layers, f"{self.normalization}_forward")
+            out, norm_cache = forward(
+                out, params[f"gamma{i}"], params[f"beta{i}"], self.bn_params[i - 1]
+            )
+        out, relu_cache = layers.relu_forward(out)
+        if self.use_dropout:
+            out, dropout_cache = layers.dropout_forward(out, self.dropout_param)
+        return out, (affine_cache, norm_cache, relu_cache, dropout_cache)
+
+    def _hidden_backward(
+        self, dout: npt.NDArray[np.floating], i: int, cache: Any, grads: Arrays
+    ) -> npt.NDArray[np.floating]:
+        """Return the gradient of the input of hidden layer `i`; add those of its parameters."""
+        layers = self.layers
+        affine_cache, norm_cache, relu_cache, dropout_cache = cache
+        if self.use_dropout:
+            dout = layers.dropout_backward(dout, dropout_cache)
+        dout = layers.relu_backward(dout, relu_cache)
+        if self.normalization:
+            backward = getattr(layers, f"{self.normalization}_backward")
+            dout, grads[f"gamma{i}"], grads[f"beta{i}"] = backward(dout, norm_cache)
+        dout, grads[f"W{i}"], grads[f"b{i}"] = layers.affine_backward(dout, affine_cache)
+        return dout
+
+    def _set_mode(self, mode: str) -> None:
+        if self.use_dropout:
+            self.dropout_param["mode"] = mode
+        # A layer norm does the same in both modes, and its dicts stay empty.
+        if self.normalization == "batchnorm":
+            for bn_param in self.bn_params:
+                bn_param["mode"] = mode
+
+    def _statistics(self) -> Arrays:
+        return {
+            f"{name}{i}": bn_param[name]
+            for i, bn_param in enumerate(self.bn_params, start=1)
+            for name in _STATISTICS
+            if name in bn_param
+        }
+
+    def _set_statistics(self, arrays: Arrays, name: str) -> None:
+        loaded = [
+            {key: arrays.pop(f"{key}{i}") for key in _STATISTICS if f"{key}{i}" in arrays}
+            for i in range(1, len(self.bn_params) + 1)
+        ]
+        super()._set_statistics(arrays, name)
+        for i, statistics in enumerate(loaded, start=1):
+            for key, value in statistics.items():
+                if value.shape != self.params[f"gamma{i}"].shape:
+                    raise ValueError(f"{name} must hold {key}{i} of shape "
+                                     f"{self.params[f'gamma{i}'].shape}; got {value.shape}")
+        for bn_param, statistics in zip(self.bn_params, loaded, strict=True):
+            # A net that was saved before its first step has none: then this one starts afresh too.
+            for key in _STATISTICS:
+                bn_param.pop(key, None)
+            bn_param.update(statistics)
+
+
+def _one_normalization(normalization: str | None, use_batchnorm: bool | None) -> str | None:
+    if normalization not in ("batchnorm", "layernorm", None):
+        raise ValueError('normalization must be "batchnorm", "layernorm" or None, '
+                         f"got {normalization!r}")
+    if use_batchnorm is None:
+        return normalization
+    if normalization is not None:
+        raise TypeError("normalization and use_batchnorm are two spellings of one argument: "
+                        f"give one of them; got {normalization!r} and {use_batchnorm!r}")
+    return "batchnorm" if use_batchnorm else None
+
+
+def _one_keep_ratio(dropout_keep_ratio: float, dropout: float | None) -> float:
+    # A keep ratio of 1 cannot be told from the default, and is no dropout in any case.
+    if dropout is not None and dropout_keep_ratio != 1:
+        raise TypeError("dropout_keep_ratio and dropout are two spellings of one argument: "
+                        f"give one of them; got {dropout_keep_ratio!r} and {dropout!r}")
+    name = "dropout_keep_ratio" if dropout is None else "dropout"
+    keep = check_number(name, dropout_keep_ratio if dropout is None else dropout)
+    if keep > 1:
+        raise ValueError(f"{name} must be between 0 and 1; got {keep!r}")
+    return keep

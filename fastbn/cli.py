@@ -1,0 +1,311 @@
+"""Command line: ``fastbn train`` and ``fastbn info``."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import fastbn
+
+from . import data_utils, optim, reference
+from ._atomic import atomic_write
+from .classifiers.fc_net import FullyConnectedNet
+from .solver import Solver
+
+# What trains the default net well, for each rule.
+_LEARNING_RATES = {"sgd": 1e-1, "sgd_momentum": 2e-2, "rmsprop": 1e-3, "adam": 1e-3}
+
+
+class _UserError(Exception):
+    """Something outside the program is wrong: one line on stderr, and no traceback."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 1 if data could not be read or results not be written.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 for wrong options, with code 0 after ``--help`` and ``--version``.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command == "info":
+        print(fastbn.show_config())
+        return 0
+    counts = ("num_training", "num_validation", "num_test")
+    if args.data is None and any(getattr(args, name) is not None for name in counts):
+        parser.error("--num-training, --num-validation and --num-test need --data")
+    if args.threads is not None:
+        try:
+            fastbn.set_num_threads(args.threads)
+        except ValueError as error:
+            parser.error(f"argument --threads: {error}")
+    try:
+        _train(args)
+    except _UserError as error:
+        print(f"fastbn: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastbn", description="Fast layers for NumPy nets.")
+    parser.add_argument("--version", action="version", version=f"fastbn {fastbn.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("info", help="print what this build and this machine are")
+    train = commands.add_parser(
+        "train",
+        help="train a fully connected net and time it",
+        description="Train a fully connected net, report accuracies and the time of a step, and "
+        "write history.json and history.png.",
+    )
+
+    def add(name: str, *, help: str, **options: Any) -> None:
+        if options.get("default") is not None:
+            help += " (default %(default)s)"
+        train.add_argument(name, help=help, **options)
+
+    add("--data", metavar="DIR", help="folder of the CIFAR-10 python batches, instead of the "
+        "handwritten digits that come with scikit-learn")
+    count = _number(int, 1)
+    for name, default in (("training", 49000), ("validation", 1000), ("test", 1000)):
+        add(f"--num-{name}", type=count, metavar="N",
+            help=f"{name} images of --data (default {default})")
+    add("--normalization", choices=("batchnorm", "layernorm", "none"), default="batchnorm",
+        help="what stands between an affine layer and its relu")
+    add("--hidden", type=_widths, default="100,100,100", metavar="N,N,...",
+        help="widths of the hidden layers; empty for a linear classifier")
+    add("--epochs", type=count, default=15, metavar="N", help="passes over the training set")
+    add("--batch-size", type=count, default=50, metavar="N", help="images of one step")
+    add("--optimizer", choices=tuple(_LEARNING_RATES), default="adam", help="update rule")
+    add("--learning-rate", type=_number(float, 0), metavar="X",
+        help="step size (default "
+        + ", ".join(f"{rate:g} for {rule}" for rule, rate in _LEARNING_RATES.items()) + ")")
+    add("--lr-decay", type=_number(float, 0, above=True), default=0.95, metavar="X",
+        help="factor on the step size after every epoch")
+    add("--weight-scale", type=_number(float, 0), default=0.05, metavar="X",
+        help="standard deviation of the initial weights")
+    add("--reg", type=_number(float, 0), default=0.0, metavar="X", help="L2 regularisation")
+    add("--dropout", type=_number(float, 0, 1, above=True), default=1.0, metavar="KEEP",
+        help="probability that dropout keeps a unit; 1 is no dropout")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="of the whole net")
+    add("--seed", type=_number(int, 0, 2**32 - 1), default=0, metavar="N",
+        help="of the random numbers")
+    add("--out", default="fastbn-run", metavar="DIR", help="folder of the results")
+    add("--threads", type=count, metavar="N",
+        help="threads of the kernels (default: what the machine has)")
+    train.add_argument("--quiet", action="store_true", help="print the results only")
+    return parser
+
+
+def _number(
+    kind: type, least: float, most: float = math.inf, above: bool = False
+) -> Callable[[str], Any]:
+    """Return an argparse type: an int or a finite float from `least` (or above it) to `most`."""
+    rule = f"above {least:g}" if above else f"at least {least:g}"
+    if most < math.inf:
+        rule += f" and at most {most:.10g}"
+
+    def convert(text: str) -> Any:
+        word = "an integer" if kind is int else "a number"
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {word}; got {text!r}") from None
+        if not least <= value <= most or (above and value == least) or not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"must be {word} {rule}; got {text!r}")
+        return value
+
+    return convert
+
+
+def _widths(text: str) -> list[int]:
+    width = _number(int, 1)
+    return [width(part) for part in text.split(",")] if text.strip() else []
+
+
+def _train(args: argparse.Namespace) -> None:
+    # Before the training, not after it.
+    if importlib.util.find_spec("matplotlib") is None:
+        raise _UserError("history.png needs matplotlib: pip install 'fastbn[train]'")
+    data = _load_data(args)
+    try:
+        os.makedirs(args.out, exist_ok=True)
+    except OSError as error:
+        raise _UserError(f"cannot make the folder {args.out!r}: {error.strerror}") from error
+
+    np.random.seed(args.seed)
+    if args.learning_rate is None:
+        args.learning_rate = _LEARNING_RATES[args.optimizer]
+    net = FullyConnectedNet(
+        args.hidden,
+        input_dim=data["X_train"][0].size,
+        dropout_keep_ratio=args.dropout,
+        normalization=None if args.normalization == "none" else args.normalization,
+        reg=args.reg,
+        weight_scale=args.weight_scale,
+        dtype=np.dtype(args.dtype),
+    )
+    for key in ("X_train", "X_val", "X_test"):
+        data[key] = data[key].astype(args.dtype)
+    steps = args.epochs * max(len(data["X_train"]) // args.batch_size, 1)
+    solver = Solver(
+        net, data, update_rule=args.optimizer, optim_config={"learning_rate": args.learning_rate},
+        lr_decay=args.lr_decay, batch_size=args.batch_size, num_epochs=args.epochs,
+        print_every=steps, verbose=not args.quiet,
+    )
+    solver.train()
+
+    names = {"train": "train", "val": "validation", "test": "test"}
+    accuracies = {
+        key: float(solver.check_accuracy(data[f"X_{key}"], data[f"y_{key}"])) for key in names
+    }
+    for key, name in names.items():
+        print(f"{name} accuracy: {accuracies[key]:.4f}")
+    times = _time_steps(net, data, args)
+    threads = "1 thread" if times["threads"] == 1 else f"up to {times['threads']} threads"
+    print(f"training step: fastbn {1e3 * times['fastbn']:.3f} ms ({threads}), "
+          f"NumPy {1e3 * times['numpy']:.3f} ms, ratio {times['ratio']:.2f}")
+
+    options = {key: value for key, value in vars(args).items() if key != "command"}
+    history = {
+        "options": options,
+        "loss_history": [float(loss) for loss in solver.loss_history],
+        "train_acc_history": [float(acc) for acc in solver.train_acc_history],
+        "val_acc_history": [float(acc) for acc in solver.val_acc_history],
+        "accuracies": accuracies,
+        "step_seconds": times,
+        "versions": {
+            "fastbn": fastbn.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    _write(os.path.join(args.out, "history.json"), lambda file: file.write(_to_json(history)))
+    figure = _plot(history)
+    _write(os.path.join(args.out, "history.png"),
+           lambda file: figure.savefig(file, format="png", dpi=150))
+
+
+def _load_data(args: argparse.Namespace) -> data_utils.Data:
+    try:
+        if args.data is None:
+            return data_utils.get_digits_data()
+        counts = {
+            name: getattr(args, name)
+            for name in ("num_training", "num_validation", "num_test")
+            if getattr(args, name) is not None
+        }
+        return data_utils.get_CIFAR10_data(**counts, cifar10_dir=args.data)
+    except (OSError, ValueError, ImportError) as error:
+        raise _UserError(" ".join(str(error).split())) from error
+
+
+def _time_steps(
+    net: FullyConnectedNet, data: data_utils.Data, args: argparse.Namespace
+) -> dict[str, float]:
+    """Return the median seconds of a training step, on the kernels and on plain NumPy."""
+    X, y = data["X_train"][: args.batch_size], data["y_train"][: args.batch_size]
+    rule = getattr(optim, args.optimizer)
+
+    def contender(layers: Any) -> Callable[[], None]:
+        # A copy, because a step changes the net.
+        twin = copy.deepcopy(net)
+        twin.layers = layers
+        configs = {name: {"learning_rate": args.learning_rate} for name in twin.params}
+
+        def step() -> None:
+            _, grads = twin.loss(X, y)
+            for name, w in twin.params.items():
+                twin.params[name], configs[name] = rule(w, grads[name], configs[name])
+
+        return step
+
+    contenders = {"fastbn": contender(net.layers), "numpy": contender(reference)}
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    # In turn, so that both see the same state of the machine. In blocks whose first steps do not
+    # count, because the idle threads of the one (OpenMP, BLAS) still spin when the other starts.
+    for _ in range(10):
+        for name, step in contenders.items():
+            for number in range(13):
+                start = time.perf_counter()
+                step()
+                if number >= 3:
+                    seconds[name].append(time.perf_counter() - start)
+    fast, plain = (statistics.median(seconds[name]) for name in contenders)
+    return {
+        "fastbn": fast, "numpy": plain, "ratio": plain / fast, "threads": fastbn.get_num_threads()
+    }
+
+
+def _to_json(history: dict[str, Any]) -> bytes:
+    """Encode as strict JSON, which has no NaN: a loss that diverged becomes null."""
+    losses = [loss if math.isfinite(loss) else None for loss in history["loss_history"]]
+    text = json.dumps({**history, "loss_history": losses}, indent=1, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _plot(history: dict[str, Any]) -> Any:
+    """Draw the loss of every step and the accuracies of every epoch."""
+    # Not pyplot: a Figure of its own draws with Agg and leaves no global state.
+    from matplotlib.figure import Figure
+
+    options = history["options"]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    widths = "-".join(str(width) for width in options["hidden"]) or "no hidden layer"
+    figure.suptitle(
+        f"{'CIFAR-10' if options['data'] else 'Digits'}: {widths}, "
+        f"normalization {options['normalization']}, {options['optimizer']}"
+    )
+    left, right = figure.subplots(1, 2)
+
+    losses = np.array(history["loss_history"])
+    steps = np.arange(1, len(losses) + 1)
+    # A mean over the steps around; at both ends over those that exist.
+    window = np.ones(len(losses) // 50 | 1)
+    smooth = np.convolve(losses, window, "same") / np.convolve(np.ones_like(losses), window, "same")
+    left.plot(steps, losses, color="tab:blue", alpha=0.4, linewidth=0.8, label="each step")
+    left.plot(steps, smooth, color="tab:blue", linewidth=2, label=f"mean over {len(window)}")
+    left.set(title="Training loss", xlabel="step", ylabel="loss")
+
+    epochs = np.arange(len(history["train_acc_history"]))
+    right.plot(epochs, history["train_acc_history"], "o-", markersize=4, label="training")
+    right.plot(epochs, history["val_acc_history"], "s-", markersize=4, label="validation")
+    right.set(title="Accuracy", xlabel="epoch", ylabel="accuracy")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _write(path: str, write: Callable[[Any], Any]) -> None:
+    try:
+        with atomic_write(path) as file:
+            write(file)
+    except OSError as error:
+        raise _UserError(f"cannot write {path!r}: {error.strerror}") from error
+    print(f"wrote {path}")

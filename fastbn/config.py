@@ -1,0 +1,66 @@
+"""What this installation is and does here."""
+
+import os
+import platform
+
+import numpy as np
+
+from . import _ext, _threads
+
+
+def show_config(mode="stdout"):
+    """Show versions, compiler, CPU level, OpenMP and threads.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dict"}
+        Print for people, or return a dict.
+
+    Returns
+    -------
+    dict or None
+        With ``mode="dict"``: ``versions``, ``build``, ``cpu`` and ``threads``, each a dict.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is neither.
+    """
+    if mode not in ("stdout", "dict"):
+        raise ValueError(f"mode must be 'stdout' or 'dict'; got {mode!r}")
+    runtime = _ext.runtime
+    config = {
+        "versions": {
+            "fastbn": runtime.version,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+        "build": {
+            "compiler": runtime.compiler,
+            "build type": runtime.buildtype,
+            "openmp": runtime.openmp or None,
+            "kernels": os.path.dirname(runtime.__file__),
+        },
+        "cpu": {
+            "machine": platform.machine(),
+            "level in use": _ext.level,
+            "levels built": list(runtime.levels_built),
+            "levels available": list(_ext.available_levels()),
+            "FASTBN_ISA": os.environ.get("FASTBN_ISA"),
+        },
+        "threads": {
+            "in use": _threads.get_num_threads(),
+            "cores for this process": _threads._cores(),
+            "FASTBN_NUM_THREADS": os.environ.get("FASTBN_NUM_THREADS"),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        },
+    }
+    if mode == "dict":
+        return config
+    for section, entries in config.items():
+        print(section)
+        for name, value in entries.items():
+            if isinstance(value, list):
+                value = " ".join(value)
+            print(f"  {name:<24}{'-' if value is None else value}")
+    return None

@@ -1,0 +1,200 @@
+"""Composed layers. The star imports are the course's: its users take layers from here too."""
+
+import numpy as np
+
+from .fast_layers import *
+from .layers import *
+from .layers import (
+    affine_backward,
+    affine_forward,
+    batchnorm_backward,
+    batchnorm_forward,
+    conv_backward_fast,
+    conv_forward_fast,
+    layernorm_backward,
+    layernorm_forward,
+    max_pool_backward_fast,
+    max_pool_forward_fast,
+    relu_backward,
+    relu_forward,
+    spatial_batchnorm_backward,
+    spatial_batchnorm_forward,
+)
+
+
+def affine_relu_forward(x, w, b):
+    """Affine layer, then relu.
+
+    Parameters
+    ----------
+    x : array_like, (N, d1, ..., dk)
+    w : array_like, (D, M)
+    b : array_like, (M,)
+
+    Returns
+    -------
+    out : ndarray, (N, M)
+    cache : tuple
+        ``(fc_cache, relu_cache)``.
+    """
+    out, fc_cache = affine_forward(x, w, b)
+    out, relu_cache = relu_forward(out)
+    return out, (fc_cache, relu_cache)
+
+
+def affine_relu_backward(dout, cache):
+    """Gradient of :func:`affine_relu_forward`: ``dx, dw, db``."""
+    fc_cache, relu_cache = cache
+    return affine_backward(relu_backward(dout, relu_cache), fc_cache)
+
+
+def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
+    """Affine layer, batch normalization, relu.
+
+    Parameters
+    ----------
+    x : array_like, (N, d1, ..., dk)
+    w : array_like, (D, M)
+    b, gamma, beta : array_like, (M,)
+    bn_param : dict
+        As in :func:`fastbn.layers.batchnorm_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, M)
+    cache : tuple
+        ``(fc_cache, bn_cache, relu_cache)``.
+    """
+    out, fc_cache = affine_forward(x, w, b)
+    out, bn_cache = batchnorm_forward(out, gamma, beta, bn_param)
+    out, relu_cache = relu_forward(out)
+    return out, (fc_cache, bn_cache, relu_cache)
+
+
+def affine_bn_relu_backward(dout, cache):
+    """Gradient of :func:`affine_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
+    fc_cache, bn_cache, relu_cache = cache
+    dout, dgamma, dbeta = batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
+    return *affine_backward(dout, fc_cache), dgamma, dbeta
+
+
+def affine_ln_relu_forward(x, w, b, gamma, beta, ln_param):
+    """Affine layer, layer normalization, relu.
+
+    Parameters
+    ----------
+    x : array_like, (N, d1, ..., dk)
+    w : array_like, (D, M)
+    b, gamma, beta : array_like, (M,)
+    ln_param : dict
+        As in :func:`fastbn.layers.layernorm_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, M)
+    cache : tuple
+        ``(fc_cache, ln_cache, relu_cache)``.
+    """
+    out, fc_cache = affine_forward(x, w, b)
+    out, ln_cache = layernorm_forward(out, gamma, beta, ln_param)
+    out, relu_cache = relu_forward(out)
+    return out, (fc_cache, ln_cache, relu_cache)
+
+
+def affine_ln_relu_backward(dout, cache):
+    """Gradient of :func:`affine_ln_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
+    fc_cache, ln_cache, relu_cache = cache
+    dout, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), ln_cache)
+    return *affine_backward(dout, fc_cache), dgamma, dbeta
+
+
+def conv_relu_forward(x, w, b, conv_param):
+    """Convolution, then relu.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    w : array_like, (F, C, HH, WW)
+    b : array_like, (F,)
+    conv_param : dict
+        ``stride`` and ``pad``.
+
+    Returns
+    -------
+    out : ndarray, (N, F, H', W')
+    cache : tuple
+        ``(conv_cache, relu_cache)``.
+    """
+    out, conv_cache = conv_forward_fast(x, w, b, conv_param)
+    out, relu_cache = relu_forward(out)
+    return out, (conv_cache, relu_cache)
+
+
+def conv_relu_backward(dout, cache):
+    """Gradient of :func:`conv_relu_forward`: ``dx, dw, db``."""
+    conv_cache, relu_cache = cache
+    return conv_backward_fast(relu_backward(dout, relu_cache), conv_cache)
+
+
+def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
+    """Convolution, spatial batch normalization, relu.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    w : array_like, (F, C, HH, WW)
+    b, gamma, beta : array_like, (F,)
+    conv_param : dict
+        ``stride`` and ``pad``.
+    bn_param : dict
+        As in :func:`fastbn.layers.spatial_batchnorm_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, H', W')
+    cache : tuple
+        ``(conv_cache, bn_cache, relu_cache)``.
+    """
+    out, conv_cache = conv_forward_fast(x, w, b, conv_param)
+    out, bn_cache = spatial_batchnorm_forward(out, gamma, beta, bn_param)
+    out, relu_cache = relu_forward(out)
+    return out, (conv_cache, bn_cache, relu_cache)
+
+
+def conv_bn_relu_backward(dout, cache):
+    """Gradient of :func:`conv_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
+    conv_cache, bn_cache, relu_cache = cache
+    dout, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
+    return *conv_backward_fast(dout, conv_cache), dgamma, dbeta
+
+
+def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
+    """Convolution, relu, max pooling.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    w : array_like, (F, C, HH, WW)
+    b : array_like, (F,)
+    conv_param : dict
+        ``stride`` and ``pad``.
+    pool_param : dict
+        ``pool_height``, ``pool_width`` and ``stride``.
+
+    Returns
+    -------
+    out : ndarray, (N, F, H'', W'')
+    cache : tuple
+        ``(conv_cache, relu_cache, pool_cache)``.
+    """
+    out, conv_cache = conv_forward_fast(x, w, b, conv_param)
+    out, relu_cache = relu_forward(out)
+    out, pool_cache = max_pool_forward_fast(out, pool_param)
+    return out, (conv_cache, relu_cache, pool_cache)
+
+
+def conv_relu_pool_backward(dout, cache):
+    """Gradient of :func:`conv_relu_pool_forward`: ``dx, dw, db``."""
+    conv_cache, relu_cache, pool_cache = cache
+    dout = relu_backward(max_pool_backward_fast(dout, pool_cache), relu_cache)
+    return conv_backward_fast(dout, conv_cache)

@@ -1,0 +1,103 @@
+"""Fully connected layer."""
+
+import math
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+# A multiply-add in a register tile costs about a twentieth of a pass over a number.
+_FMA = 20
+
+
+def matmul(a, b, bias=None):
+    """``a @ b + bias`` for 2-D float arrays of one dtype; transposed views are welcome."""
+    (M, K), N = a.shape, b.shape[1]
+    out = np.empty((M, N), a.dtype)
+    if out.size:
+        num_threads = threads_for(M * N * K // _FMA)
+        scratch = np.empty((num_threads, _ext.affine.scratch_size(N, K)), a.dtype)
+        _ext.affine.matmul(a, b, bias, out, scratch, num_threads)
+    return out
+
+
+def column_sums(x):
+    """``x.sum(axis=0)`` for a C-ordered 2-D float array."""
+    out = np.zeros(x.shape[1], x.dtype)
+    if x.size:
+        _ext.affine.column_sums(x, out, threads_for(x.size))
+    return out
+
+
+def affine_forward(x, w, b):
+    """Fully connected layer: ``out = x.reshape(N, D) @ w + b``.
+
+    Parameters
+    ----------
+    x : array_like, (N, d1, ..., dk)
+        Inputs; ``D = d1 * ... * dk``.
+    w : array_like, (D, M)
+        Weights.
+    b : array_like, (M,)
+        Biases.
+
+    Returns
+    -------
+    out : ndarray, (N, M)
+    cache : tuple
+        ``(x, w, b)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not hold real numbers or its shape does not fit.
+    """
+    dtype, x_, w_, b_ = _check.floats(("x", "w", "b"), x, w, b)
+    _check_shapes(x_, w_, b_)
+    out = matmul(x_.reshape(len(x_), len(w_)), w_, b_)
+    return _check.cast(dtype, out), (x, w, b)
+
+
+def affine_backward(dout, cache):
+    """Gradient of :func:`affine_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, M)
+        Upstream gradient.
+    cache : tuple
+        ``(x, w, b)``.
+
+    Returns
+    -------
+    dx : ndarray
+        ``dout @ w.T``, in the shape of `x`.
+    dw : ndarray, (D, M)
+        ``x.T @ dout``.
+    db : ndarray, (M,)
+        ``dout`` summed over rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not an affine cache, or `dout` is not (N, M).
+    """
+    x, w, b = _check.unpack(cache, 3, "affine_forward")
+    dtype, dout, x, w, b = _check.floats(("dout", "x", "w", "b"), dout, x, w, b)
+    _check_shapes(x, w, b)
+    N, M = len(x), w.shape[1]
+    _check.shape("dout", dout, (N, M), "rows of x by columns of w")
+    dx = matmul(dout, w.T).reshape(x.shape)
+    dw = matmul(x.reshape(N, len(w)).T, dout)
+    return _check.cast(dtype, dx, dw, column_sums(dout))
+
+
+def _check_shapes(x, w, b):
+    if x.ndim < 1:
+        raise ValueError(f"x must be (N, d1, ..., dk); got shape {x.shape}")
+    _check.ndim("w", w, 2, "(D, M)")
+    D = math.prod(x.shape[1:])
+    if len(w) != D:
+        raise ValueError(f"w must have {D} rows, the size of a row of x {x.shape}; got {w.shape}")
+    _check.shape("b", b, (w.shape[1],), "the columns of w")

@@ -1,0 +1,255 @@
+"""Batch normalization of (N, D) and, over channels, of (N, C, H, W)."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+
+class BatchNormCache(NamedTuple):
+    """What the backward pass needs; x is (N, C, L)."""
+
+    x: np.ndarray
+    gamma: np.ndarray
+    stats: np.ndarray  # (2 or more, C): mean, 1 / sqrt(var + eps)
+    constant: bool  # test mode: the statistics were given, not computed from x
+
+
+def _blocks(N, C, L, itemsize):
+    """How the kernel cuts its work, by the shape alone: (channels of a block, parts of N).
+
+    Blocks of columns are as wide as leaves enough of them, and as lets a block's input and output
+    stay in half of a 1 MiB second-level cache; at least whole cache lines of every row.
+    """
+    width = 1
+    if L == 1:
+        width = 64
+        while width < 256 and C >= 32 * width and 2 * N * width * itemsize <= 1 << 19:
+            width *= 2
+    blocks = -(-C // width)
+    parts = 1 if blocks >= 8 else max(1, min(N, 16, N * C * L >> 15))
+    return width, parts
+
+
+def _forward(x, gamma, beta, bn_param):
+    """Normalize channels of x (N, C, L); out, cache, and the new running statistics in bn_param."""
+    N, C, L = x.shape
+    _check.shape("gamma", gamma, (C,), "one for every channel of x")
+    _check.shape("beta", beta, (C,), "one for every channel of x")
+    mode = _check.key(bn_param, "bn_param", "mode")
+    if mode not in ("train", "test"):
+        raise ValueError(f'Invalid forward batchnorm mode "{mode}"')
+    eps = _check.number(bn_param, "bn_param", "eps", 1e-5)
+    momentum = _check.number(bn_param, "bn_param", "momentum", 0.9)
+    mean, var = (_running(bn_param, key, C, x.dtype) for key in ("running_mean", "running_var"))
+
+    out = np.empty(x.shape, x.dtype)
+    width, parts = _blocks(N, C, L, x.itemsize)
+    num_threads = threads_for(x.size)
+    if mode == "test":
+        with np.errstate(all="ignore"):  # a running variance of -eps is the caller's business
+            stats = np.stack([mean, 1 / np.sqrt(var + eps)]).astype(np.float64)
+        if x.size:
+            _ext.batchnorm.normalize(x, gamma, beta, stats, width, parts, out, num_threads)
+    elif x.size:
+        stats = np.empty((3, C))
+        partial = np.empty((parts, 2, C))
+        _ext.batchnorm.forward(x, gamma, beta, eps, width, out, stats, partial, num_threads)
+        batch_mean, _, batch_var = stats.astype(x.dtype, copy=False)
+        mean = momentum * mean + (1 - momentum) * batch_mean
+        var = momentum * var + (1 - momentum) * batch_var
+    else:  # nothing to take statistics of: the running ones stay
+        stats = np.zeros((2, C))
+    bn_param["running_mean"] = mean
+    bn_param["running_var"] = var
+    return out, BatchNormCache(x, gamma, stats, mode == "test")
+
+
+def _running(bn_param, key, C, dtype):
+    value = bn_param.get(key)
+    if value is None:
+        return np.zeros(C, dtype)
+    _, array = _check.floats((f"bn_param[{key!r}]",), value)
+    _check.shape(f"bn_param[{key!r}]", array, (C,), "one for every channel of x")
+    return array
+
+
+def _backward(dout, x, gamma, stats, constant):
+    N, C, L = x.shape
+    dx = np.empty(x.shape, x.dtype)
+    if not x.size:
+        return dx, np.zeros(C, x.dtype), np.zeros(C, x.dtype)
+    dgamma, dbeta = np.empty((2, C), x.dtype)
+    width, parts = _blocks(N, C, L, x.itemsize)
+    partial = np.empty((parts, 2, C))
+    _ext.batchnorm.backward(
+        dout, x, gamma, stats, constant, width, dx, dgamma, dbeta, partial, threads_for(2 * x.size)
+    )
+    return dx, dgamma, dbeta
+
+
+def batchnorm_forward(x, gamma, beta, bn_param):
+    """Batch normalization (Ioffe and Szegedy, 2015).
+
+    Parameters
+    ----------
+    x : array_like, (N, D)
+        Inputs; every column is normalized.
+    gamma, beta : array_like, (D,)
+        Scale and shift.
+    bn_param : dict
+        - ``mode``: ``"train"`` (the batch's statistics) or ``"test"`` (the running ones);
+        - ``eps``: added to the variance; 1e-5 by default;
+        - ``momentum``: share of the old running statistics that is kept; 0.9 by default;
+        - ``running_mean``, ``running_var``: (D,), zeros by default. New arrays are written back
+          in every call; yours are not changed in place.
+
+        Other keys are ignored.
+
+    Returns
+    -------
+    out : ndarray, (N, D)
+    cache : BatchNormCache
+        For :func:`batchnorm_backward` and :func:`batchnorm_backward_alt`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not hold real numbers, its shape does not fit, a key is missing
+        (also a ``KeyError``) or the mode is unknown.
+
+    Notes
+    -----
+    ``out = gamma * (x - mean) / sqrt(var + eps) + beta`` with the biased variance, which is also
+    what goes into ``running_var``. Mean and variance are formed in one pass over memory by
+    merging blocks (Chan, Golub and LeVeque, 1979), and stay accurate where the mean is large
+    against the deviation. N = 0 leaves the running statistics as they are.
+    """
+    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    _check.ndim("x", x, 2, "(N, D)")
+    out, cache = _forward(x[:, :, None], gamma, beta, bn_param)
+    return _check.cast(dtype, out[:, :, 0]), cache
+
+
+def batchnorm_backward(dout, cache):
+    """Gradient of :func:`batchnorm_forward`, of either mode.
+
+    Parameters
+    ----------
+    dout : array_like, (N, D)
+        Upstream gradient.
+    cache : BatchNormCache
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, D)
+    dgamma, dbeta : ndarray, (D,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a batch normalization cache, or `dout` differs in shape.
+
+    Notes
+    -----
+    With ``xhat = (x - mean) * rstd``::
+
+        dbeta  = sum(dout)
+        dgamma = sum(dout * xhat)
+        dx     = gamma * rstd * (dout - dbeta / N - xhat * dgamma / N)
+
+    and in test mode, where the statistics are constants, ``dx = gamma * rstd * dout``.
+    """
+    cache = _check.cache(cache, BatchNormCache, "batchnorm_forward")
+    N, C, L = cache.x.shape
+    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    _check.shape("dout", dout, (N, C * L), "that of x")
+    dx, dgamma, dbeta = _backward(dout.reshape(x.shape), x, gamma, cache.stats, cache.constant)
+    return _check.cast(dtype, dx.reshape(N, C * L), dgamma, dbeta)
+
+
+def batchnorm_backward_alt(dout, cache):
+    """:func:`batchnorm_backward` under the course's name for the simplified derivation.
+
+    The kernel computes the simplified formula either way; see :mod:`fastbn.reference` for the
+    walk through the computational graph.
+
+    Parameters
+    ----------
+    dout : array_like, (N, D)
+        Upstream gradient.
+    cache : BatchNormCache
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, D)
+    dgamma, dbeta : ndarray, (D,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a batch normalization cache, or `dout` differs in shape.
+    """
+    return batchnorm_backward(dout, cache)
+
+
+def spatial_batchnorm_forward(x, gamma, beta, bn_param):
+    """Batch normalization of images: every channel over all images and pixels.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Inputs.
+    gamma, beta : array_like, (C,)
+        Scale and shift.
+    bn_param : dict
+        As in :func:`batchnorm_forward`; running statistics are (C,).
+
+    Returns
+    -------
+    out : ndarray, (N, C, H, W)
+    cache : tuple
+        For :func:`spatial_batchnorm_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`batchnorm_forward`.
+    """
+    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    _check.ndim("x", x, 4, "(N, C, H, W)")
+    N, C, H, W = x.shape
+    out, cache = _forward(x.reshape(N, C, H * W), gamma, beta, bn_param)
+    return _check.cast(dtype, out.reshape(x.shape)), (cache, x.shape)
+
+
+def spatial_batchnorm_backward(dout, cache):
+    """Gradient of :func:`spatial_batchnorm_forward`, of either mode.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, H, W)
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+    dgamma, dbeta : ndarray, (C,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a spatial batch normalization cache, or `dout` differs in shape.
+    """
+    cache, shape = _check.unpack(cache, 2, "spatial_batchnorm_forward")
+    cache = _check.cache(cache, BatchNormCache, "spatial_batchnorm_forward")
+    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    _check.shape("dout", dout, shape, "that of x")
+    dx, dgamma, dbeta = _backward(dout.reshape(x.shape), x, gamma, cache.stats, cache.constant)
+    return _check.cast(dtype, dx.reshape(shape), dgamma, dbeta)

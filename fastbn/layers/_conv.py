@@ -1,0 +1,214 @@
+"""Convolution (cross-correlation) of images."""
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+from ._affine import matmul
+from ._im2col import im2col_6d, im2col_cython, output_size
+from ._lazy import LazyArray
+
+
+def _geometry(x, w, b, conv_param):
+    """Check shapes and conv_param; (pad, stride, OH, OW)."""
+    _check.ndim("x", x, 4, "(N, C, H, W)")
+    _check.ndim("w", w, 4, "(F, C, HH, WW)")
+    N, C, H, W = x.shape
+    F, channels, HH, WW = w.shape
+    if channels != C:
+        raise ValueError(f"w must have the {C} channels of x, as (F, C, HH, WW); got {w.shape}")
+    _check.shape("b", b, (F,), "one for every filter of w")
+    stride = _check.integer(
+        "conv_param['stride']", _check.key(conv_param, "conv_param", "stride"), 1
+    )
+    pad = _check.integer("conv_param['pad']", _check.key(conv_param, "conv_param", "pad"), 0)
+    if not (1 <= HH <= H + 2 * pad and 1 <= WW <= W + 2 * pad):
+        raise ValueError(
+            f"w must have filters of at least 1x1 that fit the padded image"
+            f" {H + 2 * pad}x{W + 2 * pad}; got {HH}x{WW}"
+        )
+    OH, OW = output_size(H, HH, pad, stride), output_size(W, WW, pad, stride)
+    _check.size("out", N, F, OH, OW)
+    return pad, stride, OH, OW
+
+
+def _forward(x, w, b, conv_param):
+    dtype, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
+    pad, stride, OH, OW = _geometry(x, w, b, conv_param)
+    out = np.empty((len(x), len(w), OH, OW), x.dtype)
+    if not (x.size and w.size):
+        out[...] = b[:, None, None]  # patches of nothing but padding
+    else:
+        num_threads = threads_for(out.size * w[0].size // 8)
+        sizes = _ext.conv.scratch_sizes(x, w, pad, stride, out)
+        shared = np.empty(sizes[0], x.dtype)
+        scratch = np.empty((num_threads, sizes[1]), x.dtype)
+        _ext.conv.forward(x, w, b, pad, stride, out, shared, scratch, num_threads)
+    return _check.cast(dtype, out)
+
+
+def conv_forward_naive(x, w, b, conv_param):
+    """Convolution, as the course defines it: cross-correlation plus a bias.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    w : array_like, (F, C, HH, WW)
+        Filters.
+    b : array_like, (F,)
+        Biases.
+    conv_param : dict
+        ``stride`` (int, at least 1) and ``pad`` (int, zeros on each side of the image).
+
+    Returns
+    -------
+    out : ndarray, (N, F, H', W')
+        ``H' = 1 + (H + 2 * pad - HH) // stride``, W' likewise.
+    cache : tuple
+        ``(x, w, b, conv_param)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not hold real numbers, shapes do not fit, a key is missing, the
+        stride or padding is no such integer, or the filter is larger than the padded image.
+
+    Notes
+    -----
+    The name is the course's; the computation is the compiled one. The loops are in
+    :func:`fastbn.reference.conv_forward_naive`.
+    """
+    return _forward(x, w, b, conv_param), (x, w, b, conv_param)
+
+
+def conv_backward_naive(dout, cache):
+    """Gradient of a convolution.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, H', W')
+        Upstream gradient.
+    cache : tuple
+        From any of the convolution forward functions.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+    dw : ndarray, (F, C, HH, WW)
+    db : ndarray, (F,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a convolution cache, or `dout` differs in shape from the output.
+
+    Notes
+    -----
+    The sum over images in dw is cut into a number of shares that depends on the shapes alone, so
+    every gradient is the same, to the bit, at any number of threads.
+    """
+    x, w, b, conv_param = _check.unpack(cache, 4, "conv_forward_*")
+    dtype, dout, x, w, b = _check.floats(("dout", "x", "w", "b"), dout, x, w, b)
+    pad, stride, OH, OW = _geometry(x, w, b, conv_param)
+    _check.shape("dout", dout, (len(x), len(w), OH, OW), "that of the output")
+    if not (x.size and w.size):
+        db = dout.sum(axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
+        return _check.cast(dtype, np.zeros_like(x), np.zeros_like(w), db)
+    num_threads = threads_for(dout.size * w[0].size // 4)
+    _, _, shared, scratch, offsets = _ext.conv.scratch_sizes(x, w, pad, stride, dout)
+    dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty_like(b)
+    _ext.conv.backward(
+        dout,
+        x,
+        w,
+        pad,
+        stride,
+        dx,
+        dw,
+        db,
+        np.empty(shared, x.dtype),
+        np.empty((num_threads, scratch), x.dtype),
+        np.empty((num_threads, offsets), np.intp),
+        num_threads,
+    )
+    return _check.cast(dtype, dx, dw, db)
+
+
+def _strides_columns(x, w, b, conv_param):
+    _, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
+    pad, stride, OH, OW = _geometry(x, w, b, conv_param)
+    return im2col_6d(x, w.shape[2], w.shape[3], pad, stride, OH, OW)
+
+
+def conv_forward_strides(x, w, b, conv_param):
+    """:func:`conv_forward_naive` with the cache of the course's fast layer.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    w : array_like, (F, C, HH, WW)
+        Filters.
+    b : array_like, (F,)
+        Biases.
+    conv_param : dict
+        ``stride`` and ``pad``.
+
+    Returns
+    -------
+    out : ndarray, (N, F, H', W')
+    cache : tuple
+        ``(x, w, b, conv_param, x_cols)``. `x_cols` (C * HH * WW, N * H' * W'), the image index
+        slowest, is formed only if it is used.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv_forward_naive`.
+    """
+    columns = LazyArray(lambda: _strides_columns(x, w, b, conv_param))
+    return _forward(x, w, b, conv_param), (x, w, b, conv_param, columns)
+
+
+def conv_forward_im2col(x, w, b, conv_param):
+    """Convolution by the column matrix: im2col, then one matrix product.
+
+    For teaching and comparison: the matrix is HH * WW / stride^2 times as large as `x`.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    w : array_like, (F, C, HH, WW)
+        Filters.
+    b : array_like, (F,)
+        Biases.
+    conv_param : dict
+        ``stride`` and ``pad``.
+
+    Returns
+    -------
+    out : ndarray, (N, F, H', W')
+    cache : tuple
+        ``(x, w, b, conv_param, x_cols)`` with `x_cols` (C * HH * WW, H' * W' * N), the image
+        index fastest.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv_forward_naive`.
+    """
+    dtype, x_, w_, b_ = _check.floats(("x", "w", "b"), x, w, b)
+    pad, stride, OH, OW = _geometry(x_, w_, b_, conv_param)
+    F, C, HH, WW = w_.shape
+    x_cols = im2col_cython(x_, HH, WW, pad, stride)
+    product = matmul(x_cols.T, w_.reshape(F, C * HH * WW).T, b_)
+    out = np.ascontiguousarray(product.reshape(OH, OW, len(x_), F).transpose(2, 3, 0, 1))
+    return _check.cast(dtype, out), (x, w, b, conv_param, x_cols)
+
+
+conv_forward_fast = conv_forward_strides
+conv_backward_fast = conv_backward_naive
+conv_backward_strides = conv_backward_naive
+conv_backward_im2col = conv_backward_naive

@@ -1,0 +1,104 @@
+"""Inverted dropout."""
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+
+def _mode_of(dropout_param):
+    mode = _check.key(dropout_param, "dropout_param", "mode")
+    if mode not in ("train", "test"):
+        raise ValueError(f"dropout_param['mode'] must be 'train' or 'test'; got {mode!r}")
+    return mode
+
+
+def dropout_forward(x, dropout_param):
+    """Inverted dropout.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape.
+    dropout_param : dict
+        - ``p``: probability, in (0, 1], of keeping a number (the course's meaning since 2018);
+        - ``mode``: ``"train"`` or ``"test"``;
+        - ``seed``: optional; ``np.random.seed`` is called with it, in either mode.
+
+    Returns
+    -------
+    out : ndarray
+        ``x * mask`` when training; in test mode `x`, as an array of floating dtype.
+    cache : tuple
+        ``(dropout_param, mask)``; `mask` is None in test mode, else 0 or ``1 / p`` in the dtype
+        that `x` is computed in, so that float32 nets stay float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` does not hold real numbers, or a key is missing or has a bad value.
+
+    Notes
+    -----
+    The random numbers are ``np.random.rand(*x.shape)``, from NumPy's global stream as in the
+    course, so that seeded results are the course's.
+    """
+    dtype, x_ = _check.floats(("x",), x)
+    mode = _mode_of(dropout_param)
+    _check.key(dropout_param, "dropout_param", "p")
+    keep = _check.number(dropout_param, "dropout_param", "p", None)
+    if not 0 < keep <= 1:
+        raise ValueError(f"dropout_param['p'] must be in (0, 1], the share kept; got {keep}")
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
+    if mode == "test":
+        return np.asarray(x).astype(dtype, copy=False), (dropout_param, None)
+    uniform = np.asarray(np.random.rand(*x_.shape))
+    out = np.empty(x_.shape, x_.dtype)
+    mask = np.empty(x_.shape, x_.dtype)
+    _ext.dropout.forward(
+        x_.reshape(-1),
+        uniform.reshape(-1),
+        keep,
+        out.reshape(-1),
+        mask.reshape(-1),
+        threads_for(x_.size),
+    )
+    return _check.cast(dtype, out), (dropout_param, mask)
+
+
+def dropout_backward(dout, cache):
+    """Gradient of :func:`dropout_forward`.
+
+    Parameters
+    ----------
+    dout : array_like
+        Upstream gradient, of the shape of `x`.
+    cache : tuple
+        ``(dropout_param, mask)``. The mode is read from the dict now, as in the course.
+
+    Returns
+    -------
+    dx : ndarray
+        ``dout * mask``, or `dout` itself in test mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a dropout cache, or `dout` differs in shape.
+    """
+    dropout_param, mask = _check.unpack(cache, 2, "dropout_forward")
+    if _mode_of(dropout_param) == "test":
+        _check.floats(("dout",), dout)
+        return dout
+    if mask is None:
+        raise ValueError(
+            "cache must hold a mask for mode 'train'; it was made in mode 'test'"
+        )
+    dtype, dout, mask = _check.floats(("dout", "mask"), dout, mask)
+    _check.shape("dout", dout, mask.shape, "that of x")
+    dx = np.empty(dout.shape, dout.dtype)
+    _ext.dropout.backward(
+        dout.reshape(-1), mask.reshape(-1), dx.reshape(-1), threads_for(dout.size)
+    )
+    return _check.cast(dtype, dx)

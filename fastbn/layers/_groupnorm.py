@@ -1,0 +1,124 @@
+"""Group normalization of images."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+
+class GroupNormCache(NamedTuple):
+    """What the backward pass needs; gamma keeps the shape it came in."""
+
+    x: np.ndarray
+    gamma: np.ndarray
+    stats: np.ndarray  # (2, N * G): mean, 1 / sqrt(var + eps)
+
+
+def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
+    """Group normalization (Wu and He, 2018).
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Inputs.
+    gamma, beta : array_like, (1, C, 1, 1) or (C,)
+        Scale and shift.
+    G : int
+        Groups; divides C. A group is C / G neighbouring channels of one image.
+    gn_param : dict
+        ``eps``: added to the variance; 1e-5 by default. Other keys are ignored.
+
+    Returns
+    -------
+    out : ndarray, (N, C, H, W)
+        ``gamma * (x - mean) / sqrt(var + eps) + beta`` with each group's mean and biased variance.
+    cache : GroupNormCache
+        For :func:`spatial_groupnorm_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not hold real numbers, its shape does not fit, or G does not divide C.
+    """
+    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    _check.ndim("x", x, 4, "(N, C, H, W)")
+    N, C, H, W = x.shape
+    for name, array in (("gamma", gamma), ("beta", beta)):
+        if array.shape not in ((1, C, 1, 1), (C,)):
+            raise ValueError(f"{name} must be (1, {C}, 1, 1) or ({C},); got shape {array.shape}")
+    G = _check.integer("G", G, 1)
+    if C % G:
+        raise ValueError(f"G must divide the {C} channels of x; got {G}")
+    _check.mapping(gn_param, "gn_param")
+    eps = _check.number(gn_param, "gn_param", "eps", 1e-5)
+    out = np.empty(x.shape, x.dtype)
+    stats = np.empty((2, N * G))
+    if x.size:
+        _ext.groupnorm.forward(
+            x.reshape(N, C, H * W),
+            gamma.reshape(C),
+            beta.reshape(C),
+            G,
+            eps,
+            out.reshape(N, C, H * W),
+            stats,
+            threads_for(x.size),
+        )
+    return _check.cast(dtype, out), GroupNormCache(x, gamma, stats)
+
+
+def spatial_groupnorm_backward(dout, cache):
+    """Gradient of :func:`spatial_groupnorm_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, H, W)
+        Upstream gradient.
+    cache : GroupNormCache
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+    dgamma, dbeta : ndarray
+        In the shape of `gamma`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a group normalization cache, or `dout` differs in shape.
+
+    Notes
+    -----
+    With ``xhat = (x - mean) * rstd`` and ``g = dout * gamma``, means over the group::
+
+        dx = rstd * (g - mean(g) - xhat * mean(g * xhat))
+    """
+    cache = _check.cache(cache, GroupNormCache, "spatial_groupnorm_forward")
+    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    _check.shape("dout", dout, x.shape, "that of x")
+    N, C = x.shape[:2]
+    flat = (N, C, math.prod(x.shape[2:]))
+    dx = np.empty(x.shape, x.dtype)
+    dgamma, dbeta = np.zeros((2, C), x.dtype)
+    if x.size:
+        _ext.groupnorm.backward(
+            dout.reshape(flat),
+            x.reshape(flat),
+            gamma.reshape(C),
+            cache.stats,
+            dx.reshape(flat),
+            dgamma,
+            dbeta,
+            np.empty((N, 2, C)),
+            threads_for(2 * x.size),
+        )
+    return _check.cast(dtype, dx, dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape))
+
+
+#: The name in some years' handouts.
+spatial_quick_groupnorm_forward = spatial_groupnorm_forward
+spatial_quick_groupnorm_backward = spatial_groupnorm_backward

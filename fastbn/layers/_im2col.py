@@ -1,0 +1,236 @@
+"""Patches of images as the columns of a matrix, under the course's names and in its orders."""
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+
+def output_size(size, filter_size, padding, stride):
+    """Places where a filter fits on a padded axis, ``stride`` apart."""
+    return (size + 2 * padding - filter_size) // stride + 1
+
+
+def field(shape, field_height, field_width, padding, stride):
+    """Check the integers that describe patches of images of `shape`; with the output's sides."""
+    field_height = _check.integer("field_height", field_height, 1)
+    field_width = _check.integer("field_width", field_width, 1)
+    padding = _check.integer("padding", padding, 0)
+    stride = _check.integer("stride", stride, 1)
+    N, C, H, W = shape
+    if field_height > H + 2 * padding or field_width > W + 2 * padding:
+        raise ValueError(
+            f"field {field_height}x{field_width} must fit the padded image"
+            f" {H + 2 * padding}x{W + 2 * padding}"
+        )
+    out_height = output_size(H, field_height, padding, stride)
+    out_width = output_size(W, field_width, padding, stride)
+    _check.size("cols", C, field_height, field_width, out_height, out_width, N)
+    return field_height, field_width, padding, stride, out_height, out_width
+
+
+def _image_shape(N, C, H, W):
+    shape = tuple(_check.integer(name, v, 0) for name, v in zip("NCHW", (N, C, H, W), strict=True))
+    _check.size("x", *shape)
+    return shape
+
+
+def im2col_cython(x, field_height, field_width, padding, stride):
+    """Patches as columns, the image index varying fastest.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    field_height, field_width : int
+        Size of a patch.
+    padding, stride : int
+        Zeros around the image, and the step between patches. Padding comes first here.
+
+    Returns
+    -------
+    cols : ndarray, (C * field_height * field_width, out_height * out_width * N)
+        Row ``(c * field_height + i) * field_width + j``, column
+        ``(y * out_width + x) * N + n``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not (N, C, H, W) of real numbers, or the field does not fit the padded image.
+    """
+    dtype, x = _check.floats(("x",), x)
+    _check.ndim("x", x, 4, "(N, C, H, W)")
+    kh, kw, padding, stride, OH, OW = field(x.shape, field_height, field_width, padding, stride)
+    N, C = x.shape[:2]
+    cols = np.empty((C * kh * kw, OH * OW * N), x.dtype)
+    if not x.size:
+        cols.fill(0)  # patches of nothing but padding
+    else:
+        _ext.im2col.im2col(x, kh, kw, padding, stride, OH, OW, cols, threads_for(cols.size))
+    return _check.cast(dtype, cols)
+
+
+def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
+    """Adjoint of :func:`im2col_cython`: every entry is added to the pixel it came from.
+
+    Parameters
+    ----------
+    cols : array_like, (C * field_height * field_width, out_height * out_width * N)
+        Columns, the image index varying fastest.
+    N, C, H, W : int
+        Shape of the images.
+    field_height, field_width, padding, stride : int
+        As in :func:`im2col_cython`.
+
+    Returns
+    -------
+    x : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cols` has another shape, or the field does not fit the padded image.
+    """
+    dtype, cols = _check.floats(("cols",), cols)
+    shape = _image_shape(N, C, H, W)
+    N, C = shape[:2]
+    kh, kw, padding, stride, OH, OW = field(shape, field_height, field_width, padding, stride)
+    _check.shape("cols", cols, (C * kh * kw, OH * OW * N), "what im2col_cython returns")
+    x = np.empty(shape, cols.dtype)
+    if x.size:
+        _ext.im2col.col2im(cols, kh, kw, padding, stride, OH, OW, x, threads_for(cols.size))
+    return _check.cast(dtype, x)
+
+
+def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
+    """Add the entries of six-axis columns to the pixels they came from.
+
+    Parameters
+    ----------
+    cols : array_like, (C, HH, WW, N, out_height, out_width)
+        Columns, the image index varying slowest.
+    N, C, H, W : int
+        Shape of the images.
+    HH, WW : int
+        Size of the filter.
+    pad, stride : int
+        Zeros around the image, and the step between patches.
+
+    Returns
+    -------
+    x : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cols` has another shape, or the filter does not fit the padded image.
+    """
+    dtype, cols = _check.floats(("cols",), cols)
+    shape = _image_shape(N, C, H, W)
+    N, C = shape[:2]
+    kh, kw, pad, stride, OH, OW = field(shape, HH, WW, pad, stride)
+    _check.shape("cols", cols, (C, kh, kw, N, OH, OW), "channels, filter, images, output")
+    x = np.empty(shape, cols.dtype)
+    if x.size:
+        _ext.im2col.col2im_6d(
+            cols.reshape(C * kh * kw, N, OH * OW),
+            kh,
+            kw,
+            pad,
+            stride,
+            OH,
+            OW,
+            x,
+            threads_for(cols.size),
+        )
+    return _check.cast(dtype, x)
+
+
+def im2col_6d(x, kh, kw, pad, stride, OH, OW):
+    """Columns with the image index slowest, (C * kh * kw, N * OH * OW), of checked arguments."""
+    N, C = x.shape[:2]
+    cols = np.empty((C * kh * kw, N, OH * OW), x.dtype)
+    if not x.size:
+        cols.fill(0)
+    else:
+        _ext.im2col.im2col_6d(x, kh, kw, pad, stride, OH, OW, cols, threads_for(cols.size))
+    return cols.reshape(C * kh * kw, N * OH * OW)
+
+
+def get_im2col_indices(x_shape, field_height, field_width, padding=1, stride=1):
+    """Where each entry of the column matrix is found in the padded images.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        (N, C, H, W).
+    field_height, field_width, padding, stride : int
+        As in :func:`im2col_cython`.
+
+    Returns
+    -------
+    k, i, j : ndarray of int
+        Channel (C * field_height * field_width, 1), row and column
+        (C * field_height * field_width, out_height * out_width), so that
+        ``x_padded[:, k, i, j]`` holds the patches.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the field does not fit the padded image.
+    """
+    if len(x_shape) != 4:
+        raise ValueError(f"x_shape must be (N, C, H, W); got {tuple(x_shape)}")
+    shape = _image_shape(*x_shape)
+    kh, kw, _, stride, OH, OW = field(shape, field_height, field_width, padding, stride)
+    k, i, j = (a.reshape(-1, 1) for a in np.indices((shape[1], kh, kw)))
+    y, x = (a.reshape(1, -1) for a in np.indices((OH, OW)))
+    return k, i + stride * y, j + stride * x
+
+
+def im2col_indices(x, field_height, field_width, padding=1, stride=1):
+    """:func:`im2col_cython` with the course's defaults.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    field_height, field_width, padding, stride : int
+        As in :func:`im2col_cython`.
+
+    Returns
+    -------
+    cols : ndarray, (C * field_height * field_width, out_height * out_width * N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`im2col_cython`.
+    """
+    return im2col_cython(x, field_height, field_width, padding, stride)
+
+
+def col2im_indices(cols, x_shape, field_height=3, field_width=3, padding=1, stride=1):
+    """:func:`col2im_cython` with the course's defaults.
+
+    Parameters
+    ----------
+    cols : array_like, (C * field_height * field_width, out_height * out_width * N)
+        Columns, the image index varying fastest.
+    x_shape : tuple of int
+        (N, C, H, W).
+    field_height, field_width, padding, stride : int
+        As in :func:`im2col_cython`.
+
+    Returns
+    -------
+    x : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`col2im_cython`.
+    """
+    if len(x_shape) != 4:
+        raise ValueError(f"x_shape must be (N, C, H, W); got {tuple(x_shape)}")
+    return col2im_cython(cols, *x_shape, field_height, field_width, padding, stride)

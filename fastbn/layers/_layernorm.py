@@ -1,0 +1,103 @@
+"""Layer normalization."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+
+class LayerNormCache(NamedTuple):
+    """What the backward pass needs."""
+
+    x: np.ndarray
+    gamma: np.ndarray
+    stats: np.ndarray  # (2, N): mean, 1 / sqrt(var + eps)
+
+
+def _chunks(N, D):
+    """Chunks of rows that dgamma and dbeta are summed over, by the shape alone.
+
+    Some 64 of them serve any machine; fewer where rows are few or long, so that the chunks' sums
+    stay small against x.
+    """
+    return max(1, min(64, N // 32, N * D >> 14))
+
+
+def layernorm_forward(x, gamma, beta, ln_param):
+    """Layer normalization (Ba, Kiros and Hinton, 2016): every row by its own statistics.
+
+    Parameters
+    ----------
+    x : array_like, (N, D)
+        Inputs.
+    gamma, beta : array_like, (D,)
+        Scale and shift.
+    ln_param : dict
+        ``eps``: added to the variance; 1e-5 by default. Other keys are ignored.
+
+    Returns
+    -------
+    out : ndarray, (N, D)
+        ``gamma * (x - mean) / sqrt(var + eps) + beta`` with each row's mean and biased variance.
+    cache : LayerNormCache
+        For :func:`layernorm_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not hold real numbers or its shape does not fit.
+    """
+    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    _check.ndim("x", x, 2, "(N, D)")
+    N, D = x.shape
+    _check.shape("gamma", gamma, (D,), "one for every column of x")
+    _check.shape("beta", beta, (D,), "one for every column of x")
+    _check.mapping(ln_param, "ln_param")
+    eps = _check.number(ln_param, "ln_param", "eps", 1e-5)
+    out = np.empty(x.shape, x.dtype)
+    stats = np.empty((2, N))
+    if x.size:
+        _ext.layernorm.forward(x, gamma, beta, eps, out, stats, threads_for(x.size))
+    return _check.cast(dtype, out), LayerNormCache(x, gamma, stats)
+
+
+def layernorm_backward(dout, cache):
+    """Gradient of :func:`layernorm_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, D)
+        Upstream gradient.
+    cache : LayerNormCache
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, D)
+    dgamma, dbeta : ndarray, (D,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a layer normalization cache, or `dout` differs in shape.
+
+    Notes
+    -----
+    With ``xhat = (x - mean) * rstd`` and ``g = dout * gamma``, means over the row::
+
+        dx = rstd * (g - mean(g) - xhat * mean(g * xhat))
+    """
+    cache = _check.cache(cache, LayerNormCache, "layernorm_forward")
+    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    _check.shape("dout", dout, x.shape, "that of x")
+    N, D = x.shape
+    dx = np.empty(x.shape, x.dtype)
+    dgamma, dbeta = np.zeros((2, D), x.dtype)
+    if x.size:
+        partial = np.empty((_chunks(N, D), 2, D), x.dtype)
+        _ext.layernorm.backward(
+            dout, x, gamma, cache.stats, dx, dgamma, dbeta, partial, threads_for(2 * x.size)
+        )
+    return _check.cast(dtype, dx, dgamma, dbeta)

@@ -1,0 +1,73 @@
+"""Losses over class scores."""
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+# An exponential costs about what thirty passes over a number do.
+_EXP = 30
+
+
+def softmax_loss(x, y):
+    """Softmax cross-entropy, averaged over rows.
+
+    Parameters
+    ----------
+    x : array_like, (N, C)
+        Class scores.
+    y : array_like of int, (N,)
+        Labels in [0, C).
+
+    Returns
+    -------
+    loss : float
+        Mean over rows of ``log(sum(exp(x))) - x[y]``, formed so that it cannot overflow.
+    dx : ndarray, (N, C)
+        ``(softmax(x) - onehot(y)) / N``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not (N, C) of real numbers, or `y` not N integers in range.
+    """
+    return _loss(_ext.loss.softmax, x, y, _EXP)
+
+
+def svm_loss(x, y):
+    """Multi-class hinge loss with margin 1 (Weston and Watkins), averaged over rows.
+
+    Parameters
+    ----------
+    x : array_like, (N, C)
+        Class scores.
+    y : array_like of int, (N,)
+        Labels in [0, C).
+
+    Returns
+    -------
+    loss : float
+        Mean over rows of the sum over j != y of ``max(0, x[j] - x[y] + 1)``.
+    dx : ndarray, (N, C)
+        Its gradient.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not (N, C) of real numbers, or `y` not N integers in range.
+    """
+    return _loss(_ext.loss.svm, x, y, 1)
+
+
+def _loss(kernel, x, y, cost):
+    dtype, x = _check.floats(("x",), x)
+    _check.ndim("x", x, 2, "(N, C)")
+    N, C = x.shape
+    y = _check.labels(y, N, C)
+    dx = np.empty(x.shape, x.dtype)
+    losses = np.empty(N)
+    if N:
+        kernel(x, y, dx, losses, threads_for(cost * x.size))
+    # N = 0: the mean of nothing, NaN, as in NumPy but without its warning.
+    loss = float(losses.sum()) / N if N else float("nan")
+    return loss, _check.cast(dtype, dx)

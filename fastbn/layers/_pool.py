@@ -1,0 +1,302 @@
+"""Max pooling of images."""
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+from ._im2col import im2col_cython, output_size
+from ._lazy import LazyArray
+
+
+def _window(x, pool_param):
+    """Check x and pool_param; (height, width, stride, OH, OW)."""
+    _check.ndim("x", x, 4, "(N, C, H, W)")
+    height, width, stride = (
+        _check.integer(f"pool_param[{key!r}]", _check.key(pool_param, "pool_param", key), 1)
+        for key in ("pool_height", "pool_width", "stride")
+    )
+    H, W = x.shape[2:]
+    if height > H or width > W:
+        raise ValueError(
+            f"pool_param must describe a window that fits the image {H}x{W}; got {height}x{width}"
+        )
+    return height, width, stride, output_size(H, height, 0, stride), output_size(W, width, 0, stride)
+
+
+def _tiles(x, pool_param):
+    """Whether the windows are square and tile the image: the course's "reshape" case."""
+    height, width, stride, _, _ = _window(x, pool_param)
+    return height == width == stride and not (x.shape[2] % height or x.shape[3] % width)
+
+
+def _planes(array):
+    N, C, H, W = array.shape
+    return array.reshape(N * C, H, W)
+
+
+def _forward(x, pool_param):
+    dtype, x = _check.floats(("x",), x)
+    height, width, stride, OH, OW = _window(x, pool_param)
+    out = np.empty((*x.shape[:2], OH, OW), x.dtype)
+    if out.size:
+        work = out.size * height * width
+        _ext.pool.forward(_planes(x), height, width, stride, _planes(out), threads_for(work))
+    return _check.cast(dtype, out)
+
+
+def _backward(dout, x, pool_param, shared):
+    dtype, dout, x = _check.floats(("dout", "x"), dout, x)
+    height, width, stride, OH, OW = _window(x, pool_param)
+    _check.shape("dout", dout, (*x.shape[:2], OH, OW), "that of the output")
+    if height * width >= 1 << 24 and x.dtype == np.float32:
+        # The kernel counts places in the window in the array's dtype; float32 ends there.
+        dout, x = dout.astype(np.float64), x.astype(np.float64)
+    dx = np.empty(x.shape, x.dtype)
+    if x.size:
+        num_threads = threads_for(2 * out_work(dout, height, width))
+        _ext.pool.backward(
+            _planes(dout),
+            _planes(x),
+            height,
+            width,
+            stride,
+            shared,
+            _planes(dx),
+            np.empty((num_threads, 2 * OW), x.dtype),
+            num_threads,
+        )
+    return _check.cast(dtype, dx.astype(np.result_type(dtype, np.float32), copy=False))
+
+
+def out_work(dout, height, width):
+    """Numbers that the windows hold in all."""
+    return dout.size * height * width
+
+
+def _source(cache):
+    """(x, pool_param) of any forward variant's cache."""
+    made_by = "max_pool_forward_*"
+    if isinstance(cache, (tuple, list)) and len(cache) == 2 and isinstance(cache[0], str):
+        if cache[0] not in ("reshape", "im2col"):
+            raise ValueError(f'Unrecognized method "{cache[0]}"')
+        cache = cache[1]
+    if isinstance(cache, (tuple, list)):
+        if len(cache) == 2:
+            return cache
+        if len(cache) == 3:
+            x, x_reshaped, _ = cache
+            size = x_reshaped.shape[3]
+            return x, {"pool_height": size, "pool_width": size, "stride": size}
+        if len(cache) == 4:
+            return cache[0], cache[3]
+    return _check.unpack(None, 2, made_by)
+
+
+def max_pool_forward_naive(x, pool_param):
+    """Max pooling.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    pool_param : dict
+        ``pool_height``, ``pool_width`` and ``stride`` (ints, at least 1).
+
+    Returns
+    -------
+    out : ndarray, (N, C, H', W')
+        ``H' = 1 + (H - pool_height) // stride``, W' likewise. A window with a NaN gives NaN.
+    cache : tuple
+        ``(x, pool_param)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `x` is not (N, C, H, W) of real numbers, a key is missing, a size is not an integer
+        of at least 1, or the window does not fit the image.
+
+    Notes
+    -----
+    The name is the course's; the computation is the compiled one. The loops are in
+    :func:`fastbn.reference.max_pool_forward_naive`.
+    """
+    return _forward(x, pool_param), (x, pool_param)
+
+
+def max_pool_backward_naive(dout, cache):
+    """Gradient of max pooling; the first of equal maxima gets all of it.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, H', W')
+        Upstream gradient.
+    cache : tuple
+        From any of the max pooling forward functions.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+        First in row-major order of the window; the first NaN where there is one. Overlapping
+        windows add up.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not a max pooling cache, or `dout` differs in shape from the output.
+    """
+    x, pool_param = _source(cache)
+    return _backward(dout, x, pool_param, False)
+
+
+def max_pool_forward_reshape(x, pool_param):
+    """Max pooling with square windows that tile the image.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    pool_param : dict
+        ``pool_height == pool_width == stride``, dividing H and W.
+
+    Returns
+    -------
+    out : ndarray, (N, C, H', W')
+    cache : tuple
+        ``(x, x_reshaped, out)``, `x_reshaped` being (N, C, H', size, W', size).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`max_pool_forward_naive`, or if the windows do not tile the image.
+    """
+    dtype, x_ = _check.floats(("x",), x)
+    if not _tiles(x_, pool_param):
+        raise ValueError(
+            "pool_param must have equal height, width and stride that divide the image's sides"
+            f" {x_.shape[2:]}; got {dict(pool_param)}"
+        )
+    size = pool_param["stride"]
+    out = _forward(x_, pool_param)
+    N, C, H, W = x_.shape
+    x_reshaped = x_.reshape(N, C, H // size, size, W // size, size)
+    return _check.cast(dtype, out), (x, x_reshaped, out)
+
+
+def max_pool_backward_reshape(dout, cache):
+    """Gradient of max pooling with windows that tile the image; equal maxima share it equally.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, H', W')
+        Upstream gradient.
+    cache : tuple
+        From any of the max pooling forward functions, if its windows tile the image.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+        A window with a NaN has no maximum and gets NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`max_pool_backward_naive`, or if the windows do not tile the image.
+    """
+    x, pool_param = _source(cache)
+    if not _tiles(_check.floats(("x",), x)[1], pool_param):
+        raise ValueError(
+            "cache must come from windows of equal height, width and stride that tile the image;"
+            f" got {dict(pool_param)}"
+        )
+    return _backward(dout, x, pool_param, True)
+
+
+def max_pool_forward_im2col(x, pool_param):
+    """Max pooling with windows of any size and stride.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    pool_param : dict
+        ``pool_height``, ``pool_width`` and ``stride``.
+
+    Returns
+    -------
+    out : ndarray, (N, C, H', W')
+    cache : tuple
+        ``(x, x_cols, x_cols_argmax, pool_param)``. `x_cols`
+        (pool_height * pool_width, H' * W' * N * C) and the row of each column's maximum are
+        formed only if they are used.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`max_pool_forward_naive`.
+    """
+
+    def columns():
+        _, x_ = _check.floats(("x",), x)
+        height, width, stride, _, _ = _window(x_, pool_param)
+        return im2col_cython(_planes(x_)[:, None], height, width, 0, stride)
+
+    x_cols = LazyArray(columns)
+    argmax = LazyArray(lambda: np.argmax(x_cols, axis=0))
+    return _forward(x, pool_param), (x, x_cols, argmax, pool_param)
+
+
+def max_pool_forward_fast(x, pool_param):
+    """Max pooling under the course's fast name.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+        Images.
+    pool_param : dict
+        ``pool_height``, ``pool_width`` and ``stride``.
+
+    Returns
+    -------
+    out : ndarray, (N, C, H', W')
+    cache : tuple
+        ``("reshape", cache)`` of :func:`max_pool_forward_reshape` where square windows tile the
+        image, else ``("im2col", cache)`` of :func:`max_pool_forward_im2col`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`max_pool_forward_naive`.
+    """
+    if _tiles(_check.floats(("x",), x)[1], pool_param):
+        out, cache = max_pool_forward_reshape(x, pool_param)
+        return out, ("reshape", cache)
+    out, cache = max_pool_forward_im2col(x, pool_param)
+    return out, ("im2col", cache)
+
+
+def max_pool_backward_fast(dout, cache):
+    """Gradient of :func:`max_pool_forward_fast`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, H', W')
+        Upstream gradient.
+    cache : tuple
+        From any of the max pooling forward functions.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+        Where square windows tile the image, equal maxima share the gradient equally; elsewhere
+        the first gets all of it, as in the course's two variants.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`max_pool_backward_naive`.
+    """
+    x, pool_param = _source(cache)
+    return _backward(dout, x, pool_param, _tiles(_check.floats(("x",), x)[1], pool_param))
+
+
+max_pool_backward_im2col = max_pool_backward_naive

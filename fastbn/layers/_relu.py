@@ -1,0 +1,59 @@
+"""Rectified linear unit."""
+
+import numpy as np
+
+from .. import _check, _ext
+from .._threads import threads_for
+
+
+def relu_forward(x):
+    """Rectified linear unit: ``out = max(x, 0)``.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape. NaN stays NaN.
+
+    Returns
+    -------
+    out : ndarray
+        Shape and dtype of `x` (integers become float64).
+    cache : array_like
+        `x` itself.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers.
+    """
+    dtype, x_ = _check.floats(("x",), x)
+    out = np.empty(x_.shape, x_.dtype)
+    _ext.relu.forward(x_.reshape(-1), out.reshape(-1), threads_for(x_.size))
+    return _check.cast(dtype, out), x
+
+
+def relu_backward(dout, cache):
+    """Gradient of :func:`relu_forward`: `dout` where ``x > 0``, else 0.
+
+    Parameters
+    ----------
+    dout : array_like
+        Upstream gradient, of the shape of `x`.
+    cache : array_like
+        `x`, as :func:`relu_forward` returned it.
+
+    Returns
+    -------
+    dx : ndarray
+        Shape of `x`; dtype by NumPy's promotion of `dout` and `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays do not hold real numbers, or differ in shape.
+    """
+    dtype, dout, x = _check.floats(("dout", "cache"), dout, cache)
+    _check.shape("dout", dout, x.shape, "that of x")
+    dx = np.empty(x.shape, x.dtype)
+    _ext.relu.backward(dout.reshape(-1), x.reshape(-1), dx.reshape(-1), threads_for(x.size))
+    return _check.cast(dtype, dx)

@@ -1,0 +1,210 @@
+"""First-order update rules.
+
+Every rule has the signature ``rule(w, dw, config=None) -> (next_w, config)``. `config` holds the
+hyperparameters and the state of one parameter: what is missing is filled in with the default,
+and the same dict is returned, updated, to be passed to the next call. `fastbn.solver.Solver`
+finds a rule by its name in this module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Config = dict[str, Any]
+
+
+def sgd(
+    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
+) -> tuple[npt.NDArray[np.floating], Config]:
+    """Step against the gradient.
+
+    Parameters
+    ----------
+    w : ndarray of float32 or float64, any shape
+        The parameter. It is updated **in place**.
+    dw : array_like, broadcastable to the shape of `w`
+        Gradient of the loss with respect to `w`.
+    config : dict, optional
+        ``learning_rate`` (default 1e-2).
+
+    Returns
+    -------
+    next_w : ndarray
+        `w` itself.
+    config : dict
+        The dict that was passed, or a new one.
+
+    Raises
+    ------
+    ValueError
+        If `dw` does not broadcast to the shape of `w`.
+    TypeError
+        If `config` is not a dict, or a hyperparameter is not a number.
+    """
+    dw, config = _prepare(w, dw, config, learning_rate=1e-2)
+    w -= _number(config, "learning_rate") * dw
+    return w, config
+
+
+def sgd_momentum(
+    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
+) -> tuple[npt.NDArray[np.floating], Config]:
+    """Step along a velocity that remembers earlier gradients.
+
+    ``velocity = momentum * velocity - learning_rate * dw`` and ``next_w = w + velocity``.
+
+    Parameters
+    ----------
+    w : ndarray of float32 or float64, any shape
+        The parameter; it is not modified.
+    dw : array_like, broadcastable to the shape of `w`
+        Gradient of the loss with respect to `w`.
+    config : dict, optional
+        ``learning_rate`` (default 1e-2), ``momentum`` (default 0.9) and the state ``velocity``
+        (default zeros, shape and dtype of `w`).
+
+    Returns
+    -------
+    next_w : ndarray
+        A new array.
+    config : dict
+        The dict that was passed, or a new one, with the new ``velocity``.
+
+    Raises
+    ------
+    ValueError
+        If `dw` does not broadcast to the shape of `w`.
+    TypeError
+        If `config` is not a dict, or a hyperparameter is not a number.
+    """
+    dw, config = _prepare(w, dw, config, learning_rate=1e-2, momentum=0.9)
+    velocity = _number(config, "momentum") * _state(config, "velocity", w)
+    velocity = velocity - _number(config, "learning_rate") * dw
+    config["velocity"] = velocity
+    return w + velocity, config
+
+
+def rmsprop(
+    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
+) -> tuple[npt.NDArray[np.floating], Config]:
+    """Step scaled, element by element, by a running mean of the squared gradient.
+
+    ``cache = decay_rate * cache + (1 - decay_rate) * dw**2`` and
+    ``next_w = w - learning_rate * dw / (sqrt(cache) + epsilon)``.
+
+    Parameters
+    ----------
+    w : ndarray of float32 or float64, any shape
+        The parameter; it is not modified.
+    dw : array_like, broadcastable to the shape of `w`
+        Gradient of the loss with respect to `w`.
+    config : dict, optional
+        ``learning_rate`` (default 1e-2), ``decay_rate`` (default 0.99), ``epsilon`` (default
+        1e-8) and the state ``cache`` (default zeros, shape and dtype of `w`).
+
+    Returns
+    -------
+    next_w : ndarray
+        A new array.
+    config : dict
+        The dict that was passed, or a new one, with the new ``cache``.
+
+    Raises
+    ------
+    ValueError
+        If `dw` does not broadcast to the shape of `w`.
+    TypeError
+        If `config` is not a dict, or a hyperparameter is not a number.
+    """
+    dw, config = _prepare(w, dw, config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
+    decay_rate = _number(config, "decay_rate")
+    cache = decay_rate * _state(config, "cache", w) + (1 - decay_rate) * dw**2
+    config["cache"] = cache
+    step = _number(config, "learning_rate") * dw / (np.sqrt(cache) + _number(config, "epsilon"))
+    return w - step, config
+
+
+def adam(
+    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
+) -> tuple[npt.NDArray[np.floating], Config]:
+    """Step by running means of the gradient and of its square, both corrected for their start.
+
+    Parameters
+    ----------
+    w : ndarray of float32 or float64, any shape
+        The parameter; it is not modified.
+    dw : array_like, broadcastable to the shape of `w`
+        Gradient of the loss with respect to `w`.
+    config : dict, optional
+        ``learning_rate`` (default 1e-3), ``beta1`` (default 0.9), ``beta2`` (default 0.999),
+        ``epsilon`` (default 1e-8) and the state: ``m`` and ``v`` (default zeros, shape and dtype
+        of `w`) and the step count ``t`` (default 0, incremented before it is used).
+
+    Returns
+    -------
+    next_w : ndarray
+        A new array.
+    config : dict
+        The dict that was passed, or a new one, with the new ``m``, ``v`` and ``t``.
+
+    Raises
+    ------
+    ValueError
+        If `dw` does not broadcast to the shape of `w`.
+    TypeError
+        If `config` is not a dict, or a hyperparameter is not a number.
+    """
+    dw, config = _prepare(
+        w, dw, config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, t=0
+    )
+    beta1, beta2 = _number(config, "beta1"), _number(config, "beta2")
+    learning_rate, epsilon = _number(config, "learning_rate"), _number(config, "epsilon")
+    config["t"] += 1
+    m = beta1 * _state(config, "m", w) + (1 - beta1) * dw
+    v = beta2 * _state(config, "v", w) + (1 - beta2) * dw**2
+    config["m"], config["v"] = m, v
+    m_hat = m / (1 - beta1 ** config["t"])
+    v_hat = v / (1 - beta2 ** config["t"])
+    return w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), config
+
+
+def _prepare(
+    w: npt.ArrayLike, dw: npt.ArrayLike, config: Config | None, **defaults: float
+) -> tuple[npt.NDArray[np.floating], Config]:
+    """Check the gradient, and fill the hyperparameters that `config` does not have."""
+    if config is None:
+        config = {}
+    elif not isinstance(config, dict):
+        raise TypeError(f"config must be a dict or None; got {type(config).__name__}")
+    dw = np.asarray(dw)
+    shape = np.shape(w)
+    # A gradient with more axes than w would change the shape of the parameter without a word.
+    try:
+        fits = np.broadcast_shapes(shape, dw.shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"dw must broadcast to the shape of w, {shape}; got shape {dw.shape}")
+    for name, value in defaults.items():
+        config.setdefault(name, value)
+    return dw, config
+
+
+def _number(config: Config, name: str) -> float:
+    """A hyperparameter as a Python float.
+
+    A NumPy float64 scalar, as `np.logspace` yields, would turn float32 weights into float64.
+    """
+    try:
+        return float(config[name])
+    except (TypeError, ValueError):
+        raise TypeError(f"config[{name!r}] must be a number; got {config[name]!r}") from None
+
+
+def _state(config: Config, name: str, w: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """A running array of `config`, zeros at the first step."""
+    state = config.get(name)
+    return np.zeros_like(w) if state is None else state

@@ -1,0 +1,27 @@
+"""Fully connected layer."""
+
+import numpy as np
+
+from ._dtype import working
+
+
+@np.errstate(all="ignore")
+def affine_forward(x, w, b):
+    """out = rows(x) @ w + b, where rows(x) flattens every example into one row."""
+    rows, weights, bias, dtype = working(x, w, b)
+    rows = rows.reshape(rows.shape[0], weights.shape[0])
+    out = rows @ weights + bias
+    return out.astype(dtype, copy=False), (x, w, b)
+
+
+@np.errstate(all="ignore")
+def affine_backward(dout, cache):
+    """dx = dout @ w.T in the shape of x, dw = rows(x).T @ dout, db = column sums of dout."""
+    x, w, b = cache
+    dout, rows, weights, _, dtype = working(dout, x, w, b)
+    shape = rows.shape
+    rows = rows.reshape(shape[0], weights.shape[0])
+    dx = (dout @ weights.T).reshape(shape)
+    dw = rows.T @ dout
+    db = dout.sum(axis=0, dtype=np.float64)
+    return dx.astype(dtype, copy=False), dw.astype(dtype, copy=False), db.astype(dtype, copy=False)

@@ -1,0 +1,45 @@
+"""Inverted dropout."""
+
+import numpy as np
+
+from ._dtype import promote, working
+
+
+@np.errstate(all="ignore")
+def dropout_forward(x, dropout_param):
+    """out = x * mask, where mask is 1/p with probability p and else 0; out = x when testing.
+
+    p is the probability to KEEP a value; dividing by it keeps the expectation of out at x.
+    """
+    p, mode = dropout_param["p"], dropout_param["mode"]
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
+
+    mask = None
+    values, dtype = working(x)
+    if mode == "train":
+        # The course's stream of random numbers, so that the course's figures come out.
+        draws = np.random.rand(*values.shape)
+        mask = ((draws < p) / p).astype(values.dtype)
+        out = (values * mask).astype(dtype, copy=False)
+    elif mode == "test":
+        out = np.asarray(x, dtype=dtype)
+    else:
+        raise ValueError(f'Invalid dropout mode "{mode}"')
+    return out, (dropout_param, mask)
+
+
+@np.errstate(all="ignore")
+def dropout_backward(dout, cache):
+    """dx = dout * mask; dx = dout when testing."""
+    dropout_param, mask = cache
+    mode = dropout_param["mode"]
+    if mode == "test":
+        return dout
+    if mode != "train":
+        raise ValueError(f'Invalid dropout mode "{mode}"')
+    compute, dtype = promote(dout, mask)
+    if np.asarray(dout).dtype == np.float16 and mask.dtype == np.float32:
+        # The mask of a float16 net is float32; the gradient still is one of a float16 net.
+        dtype = np.dtype(np.float16)
+    return (np.asarray(dout, dtype=compute) * mask).astype(dtype, copy=False)

@@ -1,0 +1,332 @@
+"""Training loop: minibatches, update rules, accuracies, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _check, optim
+from ._atomic import atomic_write
+
+_DATA_KEYS = ("X_train", "y_train", "X_val", "y_val")
+
+
+class Solver:
+    """Train a model by stochastic gradient descent or a variant of it.
+
+    Parameters
+    ----------
+    model : object
+        Has ``params``, a dict of arrays, ``loss(X) -> scores`` of shape (N, C), and
+        ``loss(X, y) -> (loss, grads)`` with one gradient per key of ``params``.
+    data : mapping
+        ``X_train`` (N, ...), ``y_train`` (N,), ``X_val`` (M, ...) and ``y_val`` (M,), N, M >= 1.
+    update_rule : str, default "sgd"
+        Name of a rule of `fastbn.optim`.
+    optim_config : mapping, default {}
+        Hyperparameters of the rule; every parameter gets a copy.
+    lr_decay : float, default 1.0
+        The learning rate is multiplied by it after every epoch.
+    batch_size : int, default 100
+        Samples a step, drawn with replacement, so it may exceed N.
+    num_epochs : int, default 10
+        One epoch is ``max(N // batch_size, 1)`` steps.
+    num_train_samples : int or None, default 1000
+        Training samples that the training accuracy is measured on; None is all.
+    num_val_samples : int or None, default None
+        Validation samples that the validation accuracy is measured on; None is all.
+    checkpoint_name : str or path-like or None, default None
+        If given, ``<checkpoint_name>_epoch_<epoch>.pkl`` is written whenever accuracies are
+        measured. It is a pickle: load only checkpoints that you trust.
+    print_every : int, default 10
+        Print the loss every so many steps.
+    verbose : bool, default True
+        Print at all, and show a progress bar if tqdm is installed and stderr is a terminal.
+
+    Attributes
+    ----------
+    model, update_rule, optim_config, lr_decay, batch_size, num_epochs, num_train_samples, \
+num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val, y_val
+        As passed; `update_rule` is the function.
+    optim_configs : dict
+        Parameter name to its own configuration and state.
+    epoch : int
+        Epochs completed.
+    best_val_acc : float
+        Best validation accuracy so far, 0 at first.
+    best_params : dict
+        Copies of the parameters that reached it, ``{}`` at first.
+    loss_history, train_acc_history, val_acc_history : list of float
+        One loss a step; accuracies after the first step, every epoch and the last step.
+
+    Raises
+    ------
+    ValueError
+        For an unknown argument or update rule, a value out of range, missing data, or lengths
+        that differ.
+    TypeError
+        For an argument of the wrong type.
+
+    Notes
+    -----
+    Random numbers come from the global stream of `numpy.random`: one ``choice`` a step, and one
+    for every accuracy that is measured on a sample.
+    """
+
+    def __init__(self, model: Any, data: Mapping[str, npt.ArrayLike], **kwargs: Any) -> None:
+        _check_model(model)
+        self.model = model
+        self.X_train, self.y_train, self.X_val, self.y_val = _check_data(data)
+
+        self.update_rule = kwargs.pop("update_rule", "sgd")
+        self.optim_config = kwargs.pop("optim_config", {})
+        self.lr_decay = kwargs.pop("lr_decay", 1.0)
+        self.batch_size = kwargs.pop("batch_size", 100)
+        self.num_epochs = kwargs.pop("num_epochs", 10)
+        self.num_train_samples = kwargs.pop("num_train_samples", 1000)
+        self.num_val_samples = kwargs.pop("num_val_samples", None)
+        self.checkpoint_name = kwargs.pop("checkpoint_name", None)
+        self.print_every = kwargs.pop("print_every", 10)
+        self.verbose = kwargs.pop("verbose", True)
+        if kwargs:
+            names = ", ".join(f'"{name}"' for name in kwargs)
+            raise ValueError(f"Unrecognized arguments {names}")
+
+        self._check_arguments()
+        self.update_rule = _find_rule(self.update_rule)
+        self._reset()
+
+    def _check_arguments(self) -> None:
+        if not isinstance(self.optim_config, Mapping):
+            raise TypeError(f"optim_config must be a dict; got {type(self.optim_config).__name__}")
+        if not isinstance(self.lr_decay, numbers.Real) or isinstance(self.lr_decay, bool):
+            raise TypeError(f"lr_decay must be a number; got {self.lr_decay!r}")
+        if not (self.lr_decay > 0 and math.isfinite(self.lr_decay)):
+            raise ValueError(f"lr_decay must be positive and finite; got {self.lr_decay!r}")
+        _check.integer("batch_size", self.batch_size, 1)
+        _check.integer("num_epochs", self.num_epochs, 0)
+        _check.integer("print_every", self.print_every, 1)
+        for name in ("num_train_samples", "num_val_samples"):
+            if getattr(self, name) is not None:
+                _check.integer(name, getattr(self, name), 1)
+        if not isinstance(self.checkpoint_name, (str, os.PathLike, type(None))):
+            raise TypeError("checkpoint_name must be a string, a path or None; "
+                            f"got {self.checkpoint_name!r}")
+
+    def _reset(self) -> None:
+        """Set up the bookkeeping of a fresh run."""
+        self.epoch = 0
+        self.best_val_acc = 0
+        self.best_params: dict[str, npt.NDArray[Any]] = {}
+        self.loss_history: list[float] = []
+        self.train_acc_history: list[float] = []
+        self.val_acc_history: list[float] = []
+        self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
+
+    def _step(self) -> None:
+        """Make one update of every parameter."""
+        batch = np.random.choice(self.X_train.shape[0], self.batch_size)
+        loss, grads = self.model.loss(self.X_train[batch], self.y_train[batch])
+        self.loss_history.append(loss)
+        for name, w in self.model.params.items():
+            self.model.params[name], self.optim_configs[name] = self.update_rule(
+                w, grads[name], self.optim_configs[name]
+            )
+
+    def _save_checkpoint(self) -> None:
+        if self.checkpoint_name is None:
+            return
+        names = (
+            "model", "update_rule", "lr_decay", "optim_config", "optim_configs", "batch_size",
+            "num_train_samples", "num_val_samples", "epoch", "best_val_acc", "best_params",
+            "loss_history", "train_acc_history", "val_acc_history",
+        )
+        filename = f"{os.fspath(self.checkpoint_name)}_epoch_{self.epoch}.pkl"
+        self._print(f'Saving checkpoint to "{filename}"')
+        with atomic_write(filename) as file:
+            pickle.dump({name: getattr(self, name) for name in names}, file)
+
+    def check_accuracy(
+        self,
+        X: npt.NDArray[Any],
+        y: npt.NDArray[Any],
+        num_samples: int | None = None,
+        batch_size: int = 100,
+    ) -> float:
+        """Return the share of samples whose highest score is that of their class.
+
+        Parameters
+        ----------
+        X : ndarray (N, ...)
+            Samples, N >= 1.
+        y : ndarray (N,)
+            Classes.
+        num_samples : int or None, default None
+            If smaller than N, measure on so many samples, drawn with replacement.
+        batch_size : int, default 100
+            Samples in one call of the model.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            If `X` is empty, the lengths differ, or a count is below 1.
+        TypeError
+            If a count is not an integer.
+        """
+        X, y = _check_pair("X", X, "y", y)
+        _check.integer("batch_size", batch_size, 1)
+        N = X.shape[0]
+        if num_samples is not None:
+            _check.integer("num_samples", num_samples, 1)
+            if N > num_samples:
+                sample = np.random.choice(N, num_samples)
+                X, y, N = X[sample], y[sample], num_samples
+        predicted = [
+            np.argmax(self.model.loss(X[start : start + batch_size]), axis=1)
+            for start in range(0, N, batch_size)
+        ]
+        return np.mean(np.concatenate(predicted) == y)
+
+    def train(self) -> None:
+        """Run `num_epochs` epochs, then give the model its best parameters.
+
+        The best parameters are those of the highest validation accuracy that was measured.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder of `checkpoint_name` does not exist.
+        """
+        self._check_checkpoint_folder()
+        iterations_per_epoch = max(self.X_train.shape[0] // self.batch_size, 1)
+        num_iterations = self.num_epochs * iterations_per_epoch
+        with self._progress(num_iterations) as advance:
+            for t in range(num_iterations):
+                self._step()
+                if t % self.print_every == 0:
+                    self._print(f"(Iteration {t + 1} / {num_iterations}) "
+                                f"loss: {self.loss_history[-1]:f}")
+                epoch_end = (t + 1) % iterations_per_epoch == 0
+                if epoch_end:
+                    self.epoch += 1
+                    for config in self.optim_configs.values():
+                        config["learning_rate"] *= self.lr_decay
+                if t == 0 or t == num_iterations - 1 or epoch_end:
+                    self._measure()
+                advance()
+
+        # Should no validation accuracy have beaten 0 (a handful of validation samples, a loss
+        # that is NaN), there are no best parameters. The model then keeps its own: handing it the
+        # empty dict, as the course does, leaves a net that cannot even compute a loss.
+        if self.best_params:
+            # Copies, so that training on, in place, does not change best_params under its name.
+            self.model.params = {name: w.copy() for name, w in self.best_params.items()}
+
+    def _measure(self) -> None:
+        """Record both accuracies, keep the best parameters, write a checkpoint."""
+        train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
+        val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+        self.train_acc_history.append(train_acc)
+        self.val_acc_history.append(val_acc)
+        if val_acc > self.best_val_acc:
+            self.best_val_acc = val_acc
+            self.best_params = {name: w.copy() for name, w in self.model.params.items()}
+        self._save_checkpoint()
+        self._print(f"(Epoch {self.epoch} / {self.num_epochs}) "
+                    f"train acc: {train_acc:f}; val_acc: {val_acc:f}")
+
+    def _check_checkpoint_folder(self) -> None:
+        # Here rather than in __init__: the folder may be made between the two. And here rather
+        # than at the first checkpoint: that comes after a step, which may take a while.
+        if self.checkpoint_name is None:
+            return
+        folder = os.path.dirname(os.fspath(self.checkpoint_name))
+        if folder and not os.path.isdir(folder):
+            raise FileNotFoundError(f"checkpoint_name must lie in an existing folder; "
+                                    f"got {os.fspath(self.checkpoint_name)!r}")
+
+    def _print(self, line: str) -> None:
+        if not self.verbose:
+            return
+        # The bar is on stderr, the lines on stdout. On one terminal they would overwrite each
+        # other, so that tqdm has to clear the bar, print and draw it again.
+        if self._bar is None:
+            print(line)
+        else:
+            self._bar.write(line, file=sys.stdout)
+
+    # Not part of the state of a run: set by _progress while train() runs, None otherwise.
+    _bar: Any = None
+
+    @contextlib.contextmanager
+    def _progress(self, total: int) -> Iterator[Callable[[], Any]]:
+        """Yield the function to call after every step, which moves the bar if there is one."""
+        tqdm = None
+        if self.verbose and sys.stderr is not None and sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+        if tqdm is None:
+            yield lambda: None
+            return
+        with tqdm(total=total, unit="step", leave=False) as self._bar:
+            try:
+                yield self._bar.update
+            finally:
+                self._bar = None
+
+
+def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    if not isinstance(name, str):
+        raise TypeError(f"update_rule must be the name of a rule of fastbn.optim; got {name!r}")
+    # By attribute, so that a rule that a user adds to fastbn.optim is found as well.
+    rule = getattr(optim, name, None)
+    if name.startswith("_") or not callable(rule):
+        raise ValueError(f'Invalid update_rule "{name}"')
+    return rule
+
+
+def _check_model(model: Any) -> None:
+    if not callable(getattr(model, "loss", None)) or not hasattr(model, "params"):
+        raise TypeError("model must have a dict params and a method loss; "
+                        f"got {type(model).__name__}")
+
+
+def _check_data(data: Any) -> list[npt.NDArray[Any]]:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"data must be a dict; got {type(data).__name__}")
+    missing = [key for key in _DATA_KEYS if key not in data]
+    if missing:
+        raise ValueError(f"data must have the keys {', '.join(_DATA_KEYS)}, "
+                         f"missing {', '.join(missing)}")
+    pairs = []
+    for x_key, y_key in (_DATA_KEYS[:2], _DATA_KEYS[2:]):
+        pairs += _check_pair(f"data[{x_key!r}]", data[x_key], f"data[{y_key!r}]", data[y_key])
+    return pairs
+
+
+def _check_pair(
+    x_name: str, x: npt.ArrayLike, y_name: str, y: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return samples and classes as arrays, an ndarray (or memmap) as it is."""
+    x, y = np.asanyarray(x), np.asanyarray(y)
+    for name, array in ((x_name, x), (y_name, y)):
+        if array.ndim == 0 or array.shape[0] == 0:
+            raise ValueError(f"{name} must have at least one sample; got shape {array.shape}")
+    if x.shape[0] != y.shape[0]:
+        raise ValueError(f"{x_name} and {y_name} must have the same length; "
+                         f"got {x.shape[0]} and {y.shape[0]}")
+    return x, y
