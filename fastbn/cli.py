@@ -8,7 +8,6 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import time
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.command == "info":
-        print(fastbn.show_config())
+        fastbn.show_config()
         return 0
     counts = ("num_training", "num_validation", "num_test")
     if args.data is None and any(getattr(args, name) is not None for name in counts):
@@ -198,11 +197,7 @@ def _train(args: argparse.Namespace) -> None:
         "val_acc_history": [float(acc) for acc in solver.val_acc_history],
         "accuracies": accuracies,
         "step_seconds": times,
-        "versions": {
-            "fastbn": fastbn.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": fastbn.show_config("dict")["versions"],
     }
     _write(os.path.join(args.out, "history.json"), lambda file: file.write(_to_json(history)))
     figure = _plot(history)

@@ -306,15 +306,10 @@ def _check_model(model: Any) -> None:
 
 
 def _check_data(data: Any) -> list[npt.NDArray[Any]]:
-    if not isinstance(data, Mapping):
-        raise TypeError(f"data must be a dict; got {type(data).__name__}")
-    missing = [key for key in _DATA_KEYS if key not in data]
-    if missing:
-        raise ValueError(f"data must have the keys {', '.join(_DATA_KEYS)}, "
-                         f"missing {', '.join(missing)}")
+    values = {key: _check.key(data, "data", key) for key in _DATA_KEYS}
     pairs = []
     for x_key, y_key in (_DATA_KEYS[:2], _DATA_KEYS[2:]):
-        pairs += _check_pair(f"data[{x_key!r}]", data[x_key], f"data[{y_key!r}]", data[y_key])
+        pairs += _check_pair(f"data[{x_key!r}]", values[x_key], f"data[{y_key!r}]", values[y_key])
     return pairs
 
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from fastbn.data_utils import (
     get_CIFAR10_data,
     get_digits_data,
@@ -107,9 +108,12 @@ STATE = b"(I3\nX\x01\x00\x00\x00|NNNI8\nI1\nI63\ntb"
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(%b(I0\ntC\x01btR"
 
 
+OBJECTS = b"(I1\n(I1\nt" + DTYPE % b"O8" + STATE + b"I00\nC\x08AAAAAAAAtb."
+
+
 @pytest.mark.parametrize("data", [
     # A dtype whose flags say that the bytes are pointers: the flags must be ignored or refused.
-    ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I1\nt" + DTYPE % b"O8" + STATE + b"I00\nC\x08AAAAAAAAtb.",
+    ARRAY % b"cnumpy\nndarray\n" + OBJECTS,
     ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I1\ntX\x02\x00\x00\x00u1I00\nC\x01Atb.",
     # More elements than bytes, and fewer.
     ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I9\nt" + DTYPE % b"u1" + b"I00\nC\x01Atb.",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fastbn.gradient_check import (
     eval_numerical_gradient,
     eval_numerical_gradient_array,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fastbn import optim
 
 RULES = (optim.sgd, optim.sgd_momentum, optim.rmsprop, optim.adam)

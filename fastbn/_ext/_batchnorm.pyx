@@ -225,6 +225,7 @@ cdef void _project(
     If the statistics were constants (test mode), dx = gamma * rstd * dout.
     """
     cdef floating high[WIDTH]
+    cdef floating centre[WIDTH]
     cdef floating scale[WIDTH]
     cdef floating slope[WIDTH]
     cdef floating shift[WIDTH]
@@ -235,8 +236,8 @@ cdef void _project(
         scale[c] = <floating>(gamma[c] * rstd[c])
         s = -gamma[c] * rstd[c] * rstd[c] * rstd[c] * (dot[c] / count)
         slope[c] = <floating>s
-        shift[c] = <floating>(-gamma[c] * rstd[c] * (total[c] / count)
-                              + (<double>high[c] - mean[c]) * s)
+        centre[c] = <floating>(total[c] / count)
+        shift[c] = <floating>((<double>high[c] - mean[c]) * s)
     for n in range(rows - 1, -1, -1):
         at = n * stride
         if L == 1 and constant:
@@ -244,15 +245,15 @@ cdef void _project(
                 dx[at + c] = dout[at + c] * scale[c]
         elif L == 1:
             for c in range(width):
-                dx[at + c] = dout[at + c] * scale[c] + (
+                dx[at + c] = (dout[at + c] - centre[c]) * scale[c] + (
                     (x[at + c] - high[c]) * slope[c] + shift[c])
         elif constant:
             for c in range(width):
                 scale_only(dout + at + c * L, L, scale[c], dx + at + c * L)
         else:
             for c in range(width):
-                project(dout + at + c * L, x + at + c * L, L, high[c], scale[c], slope[c],
-                        shift[c], dx + at + c * L)
+                project(dout + at + c * L, x + at + c * L, L, centre[c], high[c], scale[c],
+                        slope[c], shift[c], dx + at + c * L)
 
 
 cdef void _forward_task(

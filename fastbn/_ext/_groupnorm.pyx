@@ -7,7 +7,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from ._normalize cimport dot_centred, project, scale_shift
+from ._normalize cimport dot_centred, scale_shift
 from ._reduce cimport Moments, add_moments
 
 
@@ -37,8 +37,9 @@ cdef void _backward_group(
     """With g = dout * gamma: dx = rstd * (g - mean(g) - xhat * mean(g * xhat))."""
     cdef floating high = <floating>mean
     cdef floating low = <floating>(mean - <double>high)
-    cdef double total = 0, dot = 0, slope, size = channels * L
-    cdef Py_ssize_t c
+    cdef double total = 0, dot = 0, size = channels * L
+    cdef floating scale = <floating>rstd, slope, shift, centre
+    cdef Py_ssize_t c, i
     for c in range(channels):
         dbeta[c] = 0
         dgamma[c] = 0
@@ -46,10 +47,12 @@ cdef void _backward_group(
         dgamma[c] *= rstd
         total += gamma[c] * dbeta[c]
         dot += gamma[c] * dgamma[c]
-    slope = -rstd * rstd * dot / size
+    centre = <floating>(total / size)
+    slope = <floating>(-rstd * rstd * dot / size)
+    shift = <floating>((mean - <double>high) * rstd * rstd * dot / size)
     for c in range(channels):
-        project(dout + c * L, x + c * L, L, high, <floating>(gamma[c] * rstd), <floating>slope,
-                <floating>(-rstd * total / size + (<double>high - mean) * slope), dx + c * L)
+        for i in range(c * L, c * L + L):
+            dx[i] = (dout[i] * gamma[c] - centre) * scale + ((x[i] - high) * slope + shift)
 
 
 def forward(const floating[:, :, ::1] x not None, const floating[::1] gamma not None,

@@ -57,10 +57,13 @@ cdef inline void scale_only(
 
 
 cdef inline void project(
-    const floating *dout, const floating *x, Py_ssize_t n,
+    const floating *dout, const floating *x, Py_ssize_t n, floating centre,
     floating high, floating scale, floating slope, floating shift, floating *dx
 ) noexcept nogil:
-    """dx = dout * scale + (x - high) * slope + shift"""
+    """dx = (dout - centre) * scale + (x - high) * slope + shift
+
+    The mean of dout is taken off first: folded into `shift` it would cancel only after rounding.
+    """
     cdef Py_ssize_t i
     for i in range(n):
-        dx[i] = dout[i] * scale + ((x[i] - high) * slope + shift)
+        dx[i] = (dout[i] - centre) * scale + ((x[i] - high) * slope + shift)

@@ -313,7 +313,7 @@ class FullyConnectedNet(Net):
 
 def _one_normalization(normalization: str | None, use_batchnorm: bool | None) -> str | None:
     if normalization not in ("batchnorm", "layernorm", None):
-        raise ValueError('normalization must be "batchnorm", "layernorm" or None, '
+        raise ValueError('normalization must be "batchnorm", "layernorm" or None; '
                          f"got {normalization!r}")
     if use_batchnorm is None:
         return normalization

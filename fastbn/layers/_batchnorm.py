@@ -33,14 +33,24 @@ def _blocks(N, C, L, itemsize):
     return width, parts
 
 
-def _forward(x, gamma, beta, bn_param):
-    """Normalize channels of x (N, C, L); out, cache, and the new running statistics in bn_param."""
-    N, C, L = x.shape
-    _check.shape("gamma", gamma, (C,), "one for every channel of x")
-    _check.shape("beta", beta, (C,), "one for every channel of x")
+def _arguments(x, gamma, beta, bn_param):
+    """Arrays in one dtype. In test mode the running statistics are operands like the others."""
     mode = _check.key(bn_param, "bn_param", "mode")
     if mode not in ("train", "test"):
         raise ValueError(f'Invalid forward batchnorm mode "{mode}"')
+    if mode == "train":
+        return _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    given = [key for key in ("running_mean", "running_var") if bn_param.get(key) is not None]
+    names = ("x", "gamma", "beta", *(f"bn_param[{key!r}]" for key in given))
+    return _check.floats(names, x, gamma, beta, *(bn_param[key] for key in given))[:4]
+
+
+def _forward(x, gamma, beta, bn_param):
+    """Normalize channels of x (N, C, L); out, cache, and the new running statistics in bn_param."""
+    N, C, L = x.shape
+    mode = bn_param["mode"]
+    _check.shape("gamma", gamma, (C,), "one for every channel of x")
+    _check.shape("beta", beta, (C,), "one for every channel of x")
     eps = _check.number(bn_param, "bn_param", "eps", 1e-5)
     momentum = _check.number(bn_param, "bn_param", "momentum", 0.9)
     mean, var = (_running(bn_param, key, C, x.dtype) for key in ("running_mean", "running_var"))
@@ -127,7 +137,7 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     merging blocks (Chan, Golub and LeVeque, 1979), and stay accurate where the mean is large
     against the deviation. N = 0 leaves the running statistics as they are.
     """
-    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    dtype, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
     _check.ndim("x", x, 2, "(N, D)")
     out, cache = _forward(x[:, :, None], gamma, beta, bn_param)
     return _check.cast(dtype, out[:, :, 0]), cache
@@ -220,7 +230,7 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     TypeError, ValueError
         As in :func:`batchnorm_forward`.
     """
-    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    dtype, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
     _check.ndim("x", x, 4, "(N, C, H, W)")
     N, C, H, W = x.shape
     out, cache = _forward(x.reshape(N, C, H * W), gamma, beta, bn_param)

@@ -1,0 +1,230 @@
+"""The command line: results, files, and what it says when something is wrong."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastbn
+from fastbn import _atomic
+from fastbn.cli import main
+
+# Half a second instead of several.
+QUICK = ["--epochs", "2", "--hidden", "20"]
+
+
+def train(tmp_path, *options):
+    return main(["train", "--out", str(tmp_path / "out"), *options])
+
+
+def history(tmp_path):
+    return json.loads((tmp_path / "out" / "history.json").read_text())
+
+
+@pytest.fixture
+def cifar(tmp_path):
+    rng = np.random.RandomState(0)
+    folder = tmp_path / "cifar"
+    folder.mkdir()
+    for name in [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]:
+        pixels = rng.randint(256, size=(8, 3072)).astype(np.uint8)
+        batch = {"data": pixels, "labels": rng.randint(10, size=8).tolist()}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    return folder
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_defaults_learn_the_digits(seed, tmp_path, capsys):
+    assert train(tmp_path, "--seed", seed) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("(Epoch ") for line in lines) == 16
+    assert float(lines[-4].removeprefix("test accuracy: ")) >= 0.97
+    assert history(tmp_path)["accuracies"]["test"] >= 0.97
+
+
+def test_output_and_files(tmp_path, capsys):
+    assert train(tmp_path, *QUICK) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == ""
+    assert [line.split(":")[0] for line in lines[-6:-3]] == [
+        "train accuracy", "validation accuracy", "test accuracy"
+    ]
+    assert lines[-3].startswith("training step: fastbn ") and "ratio" in lines[-3]
+    written = [str(tmp_path / "out" / name) for name in ("history.json", "history.png")]
+    assert lines[-2:] == [f"wrote {path}" for path in written]
+    assert sorted(os.listdir(tmp_path / "out")) == ["history.json", "history.png"]
+    assert (tmp_path / "out" / "history.png").read_bytes().startswith(b"\x89PNG")
+
+    result = history(tmp_path)
+    assert result["options"]["hidden"] == [20]
+    assert result["options"]["normalization"] == "batchnorm"
+    assert result["options"]["learning_rate"] == 1e-3
+    assert len(result["loss_history"]) == 2 * (1257 // 50)
+    assert len(result["train_acc_history"]) == len(result["val_acc_history"]) == 3
+    assert set(result["accuracies"]) == {"train", "val", "test"}
+    times = result["step_seconds"]
+    assert times["ratio"] == pytest.approx(times["numpy"] / times["fastbn"])
+    assert result["versions"]["fastbn"] == fastbn.__version__
+    assert result["versions"]["numpy"] == np.__version__
+
+
+def test_same_seed_same_run(tmp_path):
+    losses = []
+    for seed in ("3", "3", "4"):
+        train(tmp_path, *QUICK, "--quiet", "--seed", seed)
+        losses.append(history(tmp_path)["loss_history"])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_quiet(tmp_path, capsys):
+    assert train(tmp_path, *QUICK, "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 6 and "Epoch" not in out and err == ""
+
+
+@pytest.mark.parametrize("options", [
+    ["--normalization", "layernorm", "--dropout", "0.8", "--dtype", "float64", "--reg", "0.01"],
+    ["--normalization", "none", "--optimizer", "sgd", "--lr-decay", "0.5"],
+    ["--optimizer", "sgd_momentum", "--learning-rate", "0.01", "--weight-scale", "0.1"],
+    ["--optimizer", "rmsprop", "--hidden", "", "--batch-size", "2000", "--epochs", "1"],
+], ids=" ".join)
+def test_options(options, tmp_path):
+    assert train(tmp_path, *QUICK, "--quiet", *options) == 0
+
+
+def test_threads(tmp_path):
+    before = fastbn.get_num_threads()
+    try:
+        assert train(tmp_path, *QUICK, "--quiet", "--threads", "1") == 0
+        assert history(tmp_path)["step_seconds"]["threads"] == fastbn.get_num_threads() == 1
+    finally:
+        fastbn.set_num_threads(None)
+    assert fastbn.get_num_threads() == before
+
+
+def test_diverging_loss_is_valid_json(tmp_path):
+    with np.errstate(all="ignore"):
+        train(tmp_path, "--quiet", "--optimizer", "sgd", "--normalization", "none", "--epochs", "5",
+              "--learning-rate", "1e30")
+    text = (tmp_path / "out" / "history.json").read_text()
+    assert None in json.loads(text, parse_constant=pytest.fail)["loss_history"]
+
+
+def test_cifar_folder(cifar, tmp_path):
+    sizes = ["--num-training", "30", "--num-validation", "10", "--num-test", "8"]
+    assert train(tmp_path, *QUICK, "--quiet", "--data", str(cifar), *sizes) == 0
+    assert len(history(tmp_path)["loss_history"]) == 2
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda folder: [path.unlink() for path in folder.iterdir()], "no such CIFAR-10 batch"),
+    (lambda folder: (folder / "test_batch").write_bytes(b"\x80\x02}"), "not a readable pickle"),
+    (lambda folder: None, "num_training + num_validation must be at most 40; got 49000 + 1000"),
+])
+def test_bad_data_folder(spoil, message, cifar, tmp_path, capsys):
+    spoil(cifar)
+    assert train(tmp_path, "--data", str(cifar)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fastbn: error: ") and message in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_data_folder(tmp_path, capsys):
+    assert train(tmp_path, "--data", str(tmp_path / "nowhere")) == 1
+    assert "no such folder of CIFAR-10 batches" in capsys.readouterr().err
+
+
+def test_out_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert train(tmp_path, *QUICK) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "cannot make the folder" in err and len(err.splitlines()) == 1
+
+
+def test_failed_write_leaves_the_old_file(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "out" / "history.json"
+    path.parent.mkdir()
+    path.write_text("old")
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_atomic.os, "replace", fail)
+    assert train(tmp_path, *QUICK, "--quiet") == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert path.read_text() == "old" and os.listdir(path.parent) == ["history.json"]
+
+
+@pytest.mark.parametrize(("module", "message"), [
+    ("matplotlib", "history.png needs matplotlib: pip install 'fastbn[train]'"),
+    ("sklearn.datasets", "scikit-learn, which is not installed: pip install 'fastbn[train]'"),
+])
+def test_missing_extra(module, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert train(tmp_path, *QUICK) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--normalization", "groupnorm"], "--normalization: invalid choice: 'groupnorm'"),
+    (["--optimizer", "lbfgs"], "--optimizer: invalid choice: 'lbfgs'"),
+    (["--dtype", "int"], "--dtype: invalid choice: 'int'"),
+    (["--hidden", "10,x"], "--hidden: must be an integer; got 'x'"),
+    (["--hidden", "10,0"], "--hidden: must be an integer at least 1; got '0'"),
+    (["--epochs", "0"], "--epochs: must be an integer at least 1; got '0'"),
+    (["--batch-size", "ten"], "--batch-size: must be an integer; got 'ten'"),
+    (["--learning-rate", "-1"], "--learning-rate: must be a number at least 0; got '-1'"),
+    (["--learning-rate", "nan"], "--learning-rate: must be a number at least 0; got 'nan'"),
+    (["--reg", "inf"], "--reg: must be a number at least 0; got 'inf'"),
+    (["--lr-decay", "0"], "--lr-decay: must be a number above 0; got '0'"),
+    (["--dropout", "1.5"], "--dropout: must be a number above 0 and at most 1; got '1.5'"),
+    (["--seed", "-1"], "--seed: must be an integer at least 0 and at most 4294967295; got '-1'"),
+    (["--threads", "100000"], "--threads: num_threads must be"),
+    (["--num-test", "5"], "--num-test need --data"),
+    (["--nonsense"], "unrecognized arguments: --nonsense"),
+])
+def test_bad_options(options, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        train(tmp_path, *options)
+    assert error.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_info(capsys):
+    assert main(["info"]) == 0
+    assert fastbn.__version__ in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["--version"])
+    assert error.value.code == 0
+    assert capsys.readouterr().out == f"fastbn {fastbn.__version__}\n"
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_as_a_module():
+    assert run("-m", "fastbn", "info").returncode == 0
+    result = run("-m", "fastbn")
+    assert result.returncode == 2 and "usage: fastbn" in result.stderr
+
+
+def test_nothing_heavy_at_import():
+    modules = "tqdm", "matplotlib", "sklearn", "scipy"
+    code = f"import sys, fastbn.cli; print([m for m in {modules} if m in sys.modules])"
+    result = run("-c", code)
+    assert result.stdout == "[]\n", result.stderr
