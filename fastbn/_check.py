@@ -31,7 +31,7 @@ def floats(names, *values):
     Returns
     -------
     dtype : numpy.dtype
-        Dtype of the results: NumPy's promotion, integers and bool counting as float64.
+        Dtype of the results: NumPy's promotion, and float64 where that gives an integer or bool.
     *arrays : ndarray
         float32 or float64; float16 is computed in float32. An array that fits is not copied.
     """
@@ -46,13 +46,19 @@ def floats(names, *values):
         else:
             return dtype, *values
     arrays = [_array(name, value) for name, value in zip(names, values, strict=True)]
-    dtype = np.result_type(*(F8 if a.dtype.kind in "biu" else a.dtype for a in arrays))
-    dtype = dtype.newbyteorder("=")
-    kernel = F4 if dtype == F2 else dtype
+    dtype = np.result_type(*(a.dtype for a in arrays)).newbyteorder("=")
+    if dtype.kind in "biu":
+        dtype = F8
+    kernel = computing(dtype)
     return dtype, *(np.require(a, kernel, ["C", "A"]) for a in arrays)
 
 
-def _array(name, value):
+def computing(dtype):
+    """The dtype that results of `dtype` are computed in: no kernel knows float16."""
+    return F4 if dtype == F2 else dtype
+
+
+def _plain(name, value):
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name} must be a plain array; got a masked array")
@@ -60,6 +66,11 @@ def _array(name, value):
             value = np.asarray(value)
         except ValueError as error:
             raise TypeError(f"{name} must be an array of numbers; got {error}") from None
+    return value
+
+
+def _array(name, value):
+    value = _plain(name, value)
     if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
         raise TypeError(
             f"{name} must hold real numbers of at most 64 bits; got dtype {value.dtype}"
@@ -88,14 +99,14 @@ def shape(name, array, expected, why):
 
 
 def size(name, *lengths):
-    """An array of these lengths can be addressed at all."""
-    if math.prod(lengths) * 8 > _MAX_BYTES:
+    """An array of these lengths can be addressed at all. As in NumPy, a 0 excuses no other."""
+    if math.prod(filter(None, lengths)) * 8 > _MAX_BYTES:
         raise ValueError(f"{name} would have shape {lengths}, more than memory can address")
 
 
 def labels(y, N, C):
     """Class labels (N,) in [0, C) as intp."""
-    array = np.asarray(y)
+    array = _plain("y", y)
     if array.dtype.kind not in "iu":
         raise TypeError(f"y must hold integer class labels; got dtype {array.dtype}")
     shape("y", array, (N,), "one label for every row of x")
@@ -109,6 +120,8 @@ def labels(y, N, C):
 
 def integer(name, value, minimum):
     """An integer of at least `minimum`, as int."""
+    if type(value) is int and minimum <= value <= _MAX_BYTES:
+        return value
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
@@ -128,23 +141,38 @@ def key(params, name, wanted):
         return params[wanted]
     except KeyError:
         raise MissingKeyError(f"{name} must have the key {wanted!r}; it has {list(params)}") from None
-    except TypeError:
+    except (TypeError, IndexError, ValueError):  # the last two from arrays
         raise TypeError(f"{name} must be a dict; got {type(params).__name__}") from None
 
 
-def mapping(params, name):
-    """`params` is a dict or something like one."""
-    if not hasattr(params, "get"):
-        raise TypeError(f"{name} must be a dict; got {type(params).__name__}")
+def mapping(params, name, *methods):
+    """`params` is a dict, or something like one that has `methods` as well as ``get``."""
+    if type(params) is dict:
+        return
+    for method in ("get", *methods):
+        if not hasattr(params, method):
+            raise TypeError(f"{name} must be a dict; got {type(params).__name__}")
 
 
-def number(params, name, wanted, default):
-    """``params.get(wanted, default)`` as a float."""
+def number(params, name, wanted, default, most=math.inf):
+    """``params.get(wanted, default)`` as a float from 0 to `most`."""
     value = params.get(wanted, default)
+    if type(value) is not float:
+        value = _float(f"{name}[{wanted!r}]", value)
+    if not 0 <= value <= most:
+        rule = "at least 0" if most == math.inf else f"from 0 to {most}"
+        raise ValueError(f"{name}[{wanted!r}] must be {rule}; got {value}")
+    return value
+
+
+def _float(name, value):
     try:
+        # What float() would take as well: text, and an array of one number.
+        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):
+            raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}[{wanted!r}] must be a number; got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be a number; got {value!r}") from None
 
 
 def cache(value, kind, made_by):

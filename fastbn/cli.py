@@ -283,7 +283,7 @@ def _plot(history: dict[str, Any]) -> Any:
     window = np.ones(len(losses) // 50 | 1)
     smooth = np.convolve(losses, window, "same") / np.convolve(np.ones_like(losses), window, "same")
     left.plot(steps, losses, color="tab:blue", alpha=0.4, linewidth=0.8, label="each step")
-    left.plot(steps, smooth, color="tab:blue", linewidth=2, label=f"mean over {len(window)}")
+    left.plot(steps, smooth, color="tab:blue", linewidth=2, label=f"mean of {len(window)} steps")
     left.set(title="Training loss", xlabel="step", ylabel="loss")
 
     epochs = np.arange(len(history["train_acc_history"]))

@@ -181,13 +181,14 @@ def _prepare(
         raise TypeError(f"config must be a dict or None; got {type(config).__name__}")
     dw = np.asarray(dw)
     shape = np.shape(w)
-    # A gradient with more axes than w would change the shape of the parameter without a word.
-    try:
-        fits = np.broadcast_shapes(shape, dw.shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"dw must broadcast to the shape of w, {shape}; got shape {dw.shape}")
+    if dw.shape != shape:
+        # A gradient with more axes than w would change the parameter's shape without a word.
+        try:
+            np.broadcast_to(dw, shape)
+        except ValueError:
+            raise ValueError(
+                f"dw must broadcast to the shape of w, {shape}; got shape {dw.shape}"
+            ) from None
     for name, value in defaults.items():
         config.setdefault(name, value)
     return dw, config
