@@ -46,16 +46,15 @@ def floats(names, *values):
         else:
             return dtype, *values
     arrays = [_array(name, value) for name, value in zip(names, values, strict=True)]
-    dtype = np.result_type(*(a.dtype for a in arrays)).newbyteorder("=")
-    if dtype.kind in "biu":
-        dtype = F8
-    kernel = computing(dtype)
+    dtype = promotion(*(a.dtype for a in arrays))
+    kernel = F4 if dtype == F2 else dtype
     return dtype, *(np.require(a, kernel, ["C", "A"]) for a in arrays)
 
 
-def computing(dtype):
-    """The dtype that results of `dtype` are computed in: no kernel knows float16."""
-    return F4 if dtype == F2 else dtype
+def promotion(*dtypes):
+    """What NumPy makes of arrays of these dtypes together; float64 instead of integers and bool."""
+    dtype = np.result_type(*dtypes)
+    return F8 if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
 def _plain(name, value):
@@ -178,18 +177,20 @@ def _float(name, value):
 def cache(value, kind, made_by):
     """A cache is one that `made_by` returned."""
     if not isinstance(value, kind):
-        raise TypeError(f"cache must be the one that {made_by} returned; got {_brief(value)}")
+        raise wrong_cache(value, made_by)
     return value
 
 
 def unpack(value, count, made_by):
     """A cache that is a plain tuple of at least `count` items; the first `count` of them."""
     if not isinstance(value, (tuple, list)) or len(value) < count:
-        raise TypeError(f"cache must be the one that {made_by} returned; got {_brief(value)}")
+        raise wrong_cache(value, made_by)
     return value[:count]
 
 
-def _brief(value):
+def wrong_cache(value, made_by):
+    """The error to raise for a cache that `made_by` did not return."""
+    got = type(value).__name__
     if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return type(value).__name__
+        got = f"a {got} of {len(value)}"
+    return TypeError(f"cache must be the one that {made_by} returned; got {got}")

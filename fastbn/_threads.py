@@ -19,6 +19,8 @@ _openmp_limit = runtime.openmp_limit()
 
 def _count(value, name):
     try:
+        if isinstance(value, bool):
+            raise TypeError
         count = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer; got {value!r}") from None

@@ -18,7 +18,9 @@ from libc.math cimport sqrt
 from libc.string cimport memcpy
 
 from ._normalize cimport dot_centred, project, scale_only, scale_shift
-from ._reduce cimport BLOCK, Moments, add_moments, merge
+from ._reduce cimport (
+    BLOCK, LANES, Moments, add_moments, lane_squares, lane_sums, merge,
+)
 
 cdef enum:
     WIDTH = 256    # the widest block of columns
@@ -44,43 +46,65 @@ cdef void _channel_moments(
     add_moments(moments, <const floating *>gathered, filled)
 
 
-cdef void _column_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
+cdef void _strip_moments(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, double count,
     double *mean, double *m2
 ) noexcept nogil:
-    """Moments of `width` neighbouring columns: add_moments with a column in every lane."""
-    cdef floating centre[WIDTH]
-    cdef floating residual[WIDTH]
-    cdef floating squares[WIDTH]
+    """Merge a strip of `rows` rows of at most LANES columns: add_moments, a column in each lane."""
+    cdef floating centre[LANES]
+    cdef floating residual[LANES]
+    cdef floating squares[LANES]
     cdef floating d
-    cdef double count = 0, weight, spread, delta
-    cdef Py_ssize_t n, c, size, strip = max(<Py_ssize_t>1, STRIP // width)
-    while rows > 0:
-        size = min(strip, rows)
+    cdef double weight = rows / (count + rows), spread = count * weight, delta
+    cdef Py_ssize_t n, c
+    if width == LANES:
+        lane_sums(x, rows, stride, centre)
+        for c in range(LANES):
+            centre[c] /= rows
+        lane_squares(x, rows, stride, <const floating *>centre, residual, squares)
+    else:
         for c in range(width):
             centre[c] = 0
             residual[c] = 0
             squares[c] = 0
-        for n in range(size):
+        for n in range(rows):
             for c in range(width):
                 centre[c] += x[n * stride + c]
         for c in range(width):
-            centre[c] /= size
-        for n in range(size):
+            centre[c] /= rows
+        for n in range(rows):
             for c in range(width):
                 d = x[n * stride + c] - centre[c]
                 residual[c] += d
                 squares[c] += d * d
-        weight = size / (count + size)
-        spread = count * weight
-        for c in range(width):
-            delta = centre[c] + <double>residual[c] / size - mean[c]
-            mean[c] += delta * weight
-            m2[c] += squares[c] - <double>residual[c] * <double>residual[c] / size + (
-                delta * delta * spread)
-        count += size
-        x += size * stride
-        rows -= size
+    for c in range(width):
+        delta = centre[c] + <double>residual[c] / rows - mean[c]
+        mean[c] += delta * weight
+        m2[c] += squares[c] - <double>residual[c] * <double>residual[c] / rows + (
+            delta * delta * spread)
+
+
+cdef void _column_moments(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
+    double *mean, double *m2
+) noexcept nogil:
+    """Moments of `width` neighbouring columns, a strip of rows at a time.
+
+    The strip is gathered first: rows a power of two apart would fall on the same few lines of the
+    first-level cache, and push each other out before they are read again.
+    """
+    cdef floating gathered[STRIP]
+    cdef Py_ssize_t n = 0, c, i, size
+    while n < rows:
+        size = min(STRIP // width, rows - n)
+        for i in range(size):
+            memcpy(gathered + i * width, x + (n + i) * stride, width * sizeof(floating))
+        c = 0
+        while c < width:
+            _strip_moments(<const floating *>gathered + c, size, width,
+                           min(<Py_ssize_t>LANES, width - c), <double>n, mean + c, m2 + c)
+            c += LANES
+        n += size
 
 
 cdef void _moments(
@@ -157,12 +181,12 @@ cdef void _column_sums(
     cdef floating sums[WIDTH]
     cdef floating dots[WIDTH]
     cdef floating d
-    cdef Py_ssize_t n, c, size, strip = max(<Py_ssize_t>1, STRIP // width)
+    cdef Py_ssize_t n, c, size
     for c in range(width):
         high[c] = <floating>mean[c]
         low[c] = <floating>(mean[c] - <double>high[c])
     while rows > 0:
-        size = min(strip, rows)
+        size = min(STRIP // width, rows)
         for c in range(width):
             sums[c] = 0
             dots[c] = 0

@@ -1,8 +1,8 @@
 """Max pooling over the planes of (P, H, W); P counts images times channels.
 
-A row of outputs is made by one pass over its input row for every element of the window, outputs
-side by side in the vector lanes. The backward pass finds the maxima again rather than storing
-where they were: x is read from memory either way, and any forward pass's cache will do.
+A row of outputs is made by passes over whole rows of the input, outputs side by side in the vector
+lanes. The backward pass finds the maxima again rather than storing where they were: x is read from
+memory either way, and any forward pass's cache will do.
 
 Traffic with windows of area a that tile the plane, in units of x: forward 1 + 1/a, backward
 2 + 1/a. Each plane has one owner, so overlapping windows add up without a race.
@@ -11,26 +11,10 @@ from cython cimport floating
 from cython.parallel cimport prange, threadid
 
 
-cdef inline void _take_larger(
-    const floating *x, Py_ssize_t n, Py_ssize_t stride, floating k, floating *largest,
-    floating *where
-) noexcept nogil:
-    """largest = max(largest, x[::stride]), where = k where x won; the first NaN wins for good."""
-    cdef floating v, m
-    cdef bint wins
-    cdef Py_ssize_t i
-    for i in range(n):
-        v = x[i * stride]
-        m = largest[i]
-        wins = (v > m) | ((v != v) & (m == m))
-        largest[i] = v if wins else m
-        where[i] = k if wins else where[i]
-
-
 cdef inline void _keep_larger(
     const floating *x, Py_ssize_t n, Py_ssize_t stride, floating *largest
 ) noexcept nogil:
-    """_take_larger without the place."""
+    """largest = max(largest, x[::stride]); NaN wins."""
     cdef floating v, m
     cdef Py_ssize_t i
     for i in range(n):
@@ -39,45 +23,73 @@ cdef inline void _keep_larger(
         largest[i] = v if (v > m) | (v != v) else m
 
 
+cdef inline void _take_larger(
+    const floating *x, Py_ssize_t n, Py_ssize_t stride, floating place, floating *largest,
+    floating *where
+) noexcept nogil:
+    """_keep_larger, and where = place where x won; the first NaN wins for good."""
+    cdef floating v, m
+    cdef bint wins
+    cdef Py_ssize_t i
+    for i in range(n):
+        v = x[i * stride]
+        m = largest[i]
+        wins = (v > m) | ((v != v) & (m == m))
+        largest[i] = v if wins else m
+        where[i] = place if wins else where[i]
+
+
 cdef void _max_row(
+    const floating *x, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride,
+    Py_ssize_t n, floating *column, floating *largest
+) noexcept nogil:
+    """Maxima of one row of n windows: down the columns first, then across.
+
+    column: W numbers of scratch. The strides 1 and 2 are spelled out so that the compiler knows
+    them and can use vectors.
+    """
+    cdef Py_ssize_t i, j
+    for i in range(W):
+        column[i] = x[i]
+    for i in range(1, kh):
+        _keep_larger(x + i * W, W, 1, column)
+    for i in range(n):
+        largest[i] = column[i * stride]
+    for j in range(1, kw):
+        if stride == 1:
+            _keep_larger(<const floating *>column + j, n, 1, largest)
+        elif stride == 2:
+            _keep_larger(<const floating *>column + j, n, 2, largest)
+        else:
+            _keep_larger(<const floating *>column + j, n, stride, largest)
+
+
+cdef void _first_max_row(
     const floating *x, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride,
     Py_ssize_t n, floating *largest, floating *where
 ) noexcept nogil:
-    """Maxima of one row of n windows, and each one's number in its window if `where` is given.
-
-    The strides 1 and 2 are spelled out so that the compiler knows them and can use vectors.
-    """
+    """Maxima of one row of n windows, in row-major order, and how far into x each lies."""
     cdef Py_ssize_t i, j
-    cdef const floating *row
     for i in range(n):
         largest[i] = x[i * stride]
-        if where != NULL:
-            where[i] = 0
+        where[i] = 0
     for i in range(kh):
         for j in range(kw):
-            row = x + i * W + j
-            if where == NULL:
-                if stride == 1:
-                    _keep_larger(row, n, 1, largest)
-                elif stride == 2:
-                    _keep_larger(row, n, 2, largest)
-                else:
-                    _keep_larger(row, n, stride, largest)
-            elif stride == 1:
-                _take_larger(row, n, 1, <floating>(i * kw + j), largest, where)
+            if stride == 1:
+                _take_larger(x + i * W + j, n, 1, <floating>(i * W + j), largest, where)
             elif stride == 2:
-                _take_larger(row, n, 2, <floating>(i * kw + j), largest, where)
+                _take_larger(x + i * W + j, n, 2, <floating>(i * W + j), largest, where)
             else:
-                _take_larger(row, n, stride, <floating>(i * kw + j), largest, where)
+                _take_larger(x + i * W + j, n, stride, <floating>(i * W + j), largest, where)
 
 
 cdef void _forward_plane(
     const floating *x, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride,
-    Py_ssize_t OH, Py_ssize_t OW, floating *out
+    Py_ssize_t OH, Py_ssize_t OW, floating *out, floating *scratch
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(OH):
-        _max_row(x + i * stride * W, W, kh, kw, stride, OW, out + i * OW, <floating *>NULL)
+        _max_row(x + i * stride * W, W, kh, kw, stride, OW, scratch, out + i * OW)
 
 
 cdef void _backward_first_plane(
@@ -88,23 +100,25 @@ cdef void _backward_first_plane(
     """The first maximum of a window in row-major order gets its whole gradient."""
     cdef floating *largest = scratch
     cdef floating *where = scratch + OW
-    cdef Py_ssize_t i, j, k
+    cdef floating *window
+    cdef Py_ssize_t i, j
     for i in range(H * W):
         dx[i] = 0
     for i in range(OH):
-        _max_row(x + i * stride * W, W, kh, kw, stride, OW, largest, where)
+        _first_max_row(x + i * stride * W, W, kh, kw, stride, OW, largest, where)
         for j in range(OW):
-            k = <Py_ssize_t>where[j]
-            dx[(i * stride + k // kw) * W + j * stride + k % kw] += dout[i * OW + j]
+            window = dx + i * stride * W + j * stride
+            window[<Py_ssize_t>where[j]] += dout[i * OW + j]
 
 
-cdef inline void _share_row(
-    const floating *x, Py_ssize_t n, Py_ssize_t stride, const floating *largest,
-    const floating *share, floating *dx
+cdef inline void _spread(
+    const floating *x, Py_ssize_t n, Py_ssize_t k, floating *out
 ) noexcept nogil:
-    cdef Py_ssize_t j
-    for j in range(n):
-        dx[j * stride] = share[j] * (1 if x[j * stride] == largest[j] else 0)
+    """Every number k times over."""
+    cdef Py_ssize_t i, j
+    for i in range(n):
+        for j in range(k):
+            out[i * k + j] = x[i]
 
 
 cdef void _backward_shared_plane(
@@ -113,39 +127,62 @@ cdef void _backward_shared_plane(
 ) noexcept nogil:
     """Windows k x k that tile the plane; equal maxima share the gradient equally.
 
-    A window with a NaN has no maximum: its gradient is NaN, as 0 / 0 is.
+    A window with a NaN has no maximum: its gradient is NaN, as 0 / 0 is. The maxima and shares of
+    a row of windows are spread to the width of x, so that the passes over x need no strides.
     """
     cdef floating *largest = scratch
     cdef floating *share = scratch + OW
-    cdef const floating *row
-    cdef Py_ssize_t i, j, di, dj
+    cdef floating *wide_largest = scratch + 2 * OW
+    cdef floating *wide_share = scratch + 2 * OW + W
+    cdef const floating *rows
+    cdef floating *out
+    cdef Py_ssize_t i, j, d
     for i in range(OH):
-        _max_row(x + i * k * W, W, k, k, k, OW, largest, <floating *>NULL)
+        rows = x + i * k * W
+        _max_row(rows, W, k, k, k, OW, wide_share, largest)
+        if k == 2:
+            _spread(<const floating *>largest, OW, 2, wide_largest)
+        else:
+            _spread(<const floating *>largest, OW, k, wide_largest)
+        for j in range(W):
+            wide_share[j] = 0
+        for d in range(k):
+            for j in range(W):
+                wide_share[j] += 1 if rows[d * W + j] == wide_largest[j] else 0
         for j in range(OW):
-            share[j] = 0
-        for di in range(k):
-            for dj in range(k):
-                row = x + (i * k + di) * W + dj
+            share[j] = wide_share[j * k]
+        for d in range(1, k):
+            if k == 2:
                 for j in range(OW):
-                    share[j] += 1 if row[j * k] == largest[j] else 0
+                    share[j] += wide_share[2 * j + d]
+            else:
+                for j in range(OW):
+                    share[j] += wide_share[j * k + d]
         for j in range(OW):
             share[j] = dout[i * OW + j] / share[j]
-        for di in range(k):
-            for dj in range(k):
-                if k == 2:
-                    _share_row(x + (i * k + di) * W + dj, OW, 2, largest, share,
-                               dx + (i * k + di) * W + dj)
-                else:
-                    _share_row(x + (i * k + di) * W + dj, OW, k, largest, share,
-                               dx + (i * k + di) * W + dj)
+        if k == 2:
+            _spread(<const floating *>share, OW, 2, wide_share)
+        else:
+            _spread(<const floating *>share, OW, k, wide_share)
+        for d in range(k):
+            out = dx + (i * k + d) * W
+            for j in range(W):
+                out[j] = wide_share[j] * (1 if rows[d * W + j] == wide_largest[j] else 0)
+
+
+def scratch_size(Py_ssize_t W):
+    """Numbers of scratch that forward and backward want for every thread."""
+    return 4 * W
 
 
 def forward(const floating[:, :, ::1] x not None, Py_ssize_t kh, Py_ssize_t kw,
-            Py_ssize_t stride, floating[:, :, ::1] out not None, int num_threads):
+            Py_ssize_t stride, floating[:, :, ::1] out not None,
+            floating[:, ::1] scratch not None, int num_threads):
     """out[p, i, j] = max of the kh x kw window of x[p] at (i * stride, j * stride)"""
     cdef Py_ssize_t W = x.shape[2], OH = out.shape[1], OW = out.shape[2], p
     for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=num_threads):
-        _forward_plane(&x[p, 0, 0], W, kh, kw, stride, OH, OW, &out[p, 0, 0])
+        _forward_plane(&x[p, 0, 0], W, kh, kw, stride, OH, OW, &out[p, 0, 0],
+                       &scratch[threadid(), 0])
 
 
 def backward(const floating[:, :, ::1] dout not None, const floating[:, :, ::1] x not None,
@@ -154,7 +191,7 @@ def backward(const floating[:, :, ::1] dout not None, const floating[:, :, ::1] 
              int num_threads):
     """`shared` (only where kh == kw == stride tile the plane): equal maxima share the gradient.
 
-    Otherwise the first gets all. scratch: 2 * OW numbers for every thread.
+    Otherwise the first gets all; H * W must then be a whole number in the array's dtype.
     """
     cdef Py_ssize_t H = x.shape[1], W = x.shape[2], OH = dout.shape[1], OW = dout.shape[2], p
     for p in prange(x.shape[0], nogil=True, schedule="static", num_threads=num_threads):

@@ -34,18 +34,54 @@ cdef inline floating fold(floating *lanes) noexcept nogil:
     return lanes[0]
 
 
+cdef inline void lane_sums(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, floating *lanes
+) noexcept nogil:
+    """lanes = sum over `rows` rows of LANES neighbours, `stride` apart."""
+    cdef floating sums[LANES]
+    cdef Py_ssize_t row, lane
+    for lane in range(LANES):
+        sums[lane] = 0
+    for row in range(rows):
+        for lane in range(LANES):
+            sums[lane] += x[lane]
+        x += stride
+    for lane in range(LANES):
+        lanes[lane] = sums[lane]
+
+
+cdef inline void lane_squares(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, const floating *centre,
+    floating *residuals, floating *squares
+) noexcept nogil:
+    """Lanes of sum(x - centre) and of sum((x - centre)^2); centre has LANES numbers."""
+    cdef floating around[LANES]
+    cdef floating first[LANES]
+    cdef floating second[LANES]
+    cdef floating d
+    cdef Py_ssize_t row, lane
+    for lane in range(LANES):
+        around[lane] = centre[lane]
+        first[lane] = 0
+        second[lane] = 0
+    for row in range(rows):
+        for lane in range(LANES):
+            d = x[lane] - around[lane]
+            first[lane] += d
+            second[lane] += d * d
+        x += stride
+    for lane in range(LANES):
+        residuals[lane] = first[lane]
+        squares[lane] = second[lane]
+
+
 cdef inline floating block_sum(const floating *x, Py_ssize_t n) noexcept nogil:
     """Sum of one block."""
     cdef floating lanes[LANES]
-    cdef Py_ssize_t group, lane
-    for lane in range(LANES):
-        lanes[lane] = 0
-    for group in range(n // LANES):
-        for lane in range(LANES):
-            lanes[lane] += x[lane]
-        x += LANES
+    cdef Py_ssize_t lane, whole = n - n % LANES
+    lane_sums(x, n // LANES, <Py_ssize_t>LANES, lanes)
     for lane in range(n % LANES):
-        lanes[lane] += x[lane]
+        lanes[lane] += x[whole + lane]
     return fold(lanes)
 
 
@@ -53,24 +89,19 @@ cdef inline floating block_square_sum(
     const floating *x, Py_ssize_t n, floating centre, floating *residual
 ) noexcept nogil:
     """Sum of (x - centre)^2 over one block; *residual is the sum of x - centre."""
+    cdef floating centres[LANES]
+    cdef floating residuals[LANES]
     cdef floating squares[LANES]
-    cdef floating lanes[LANES]
     cdef floating d
-    cdef Py_ssize_t group, lane
+    cdef Py_ssize_t lane, whole = n - n % LANES
     for lane in range(LANES):
-        squares[lane] = 0
-        lanes[lane] = 0
-    for group in range(n // LANES):
-        for lane in range(LANES):
-            d = x[lane] - centre
-            lanes[lane] += d
-            squares[lane] += d * d
-        x += LANES
+        centres[lane] = centre
+    lane_squares(x, n // LANES, <Py_ssize_t>LANES, centres, residuals, squares)
     for lane in range(n % LANES):
-        d = x[lane] - centre
-        lanes[lane] += d
+        d = x[whole + lane] - centre
+        residuals[lane] += d
         squares[lane] += d * d
-    residual[0] = fold(lanes)
+    residual[0] = fold(residuals)
     return fold(squares)
 
 

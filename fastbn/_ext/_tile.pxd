@@ -16,7 +16,7 @@ cdef enum:
     MR = FB_MR                      # rows of a tile
     NR_BYTES = 2 * FB_BYTES         # columns of a tile, in bytes
     TILE_MAX = FB_MR * 2 * FB_BYTES // 4  # numbers in a float32 tile, the larger of the two
-    DEPTH = 256                     # steps of a product whose two panels share the L1 cache
+    DEPTH = 384                     # steps of a product whose two panels share the L1 cache
 
 
 cdef inline Py_ssize_t tile_columns(const floating *unused) noexcept nogil:

@@ -17,16 +17,15 @@ class BatchNormCache(NamedTuple):
     constant: bool  # test mode: the statistics were given, not computed from x
 
 
-def _blocks(N, C, L, itemsize):
+def _blocks(N, C, L):
     """How the kernel cuts its work, by the shape alone: (channels of a block, parts of N).
 
-    Blocks of columns are as wide as leaves enough of them, and as lets a block's input and output
-    stay in half of a 1 MiB second-level cache; at least whole cache lines of every row.
+    Blocks of columns are as wide as leaves enough of them: long runs of a row read fastest.
     """
     width = 1
     if L == 1:
         width = 64
-        while width < 256 and C >= 32 * width and 2 * N * width * itemsize <= 1 << 19:
+        while width < 256 and C >= 16 * width:
             width *= 2
     blocks = -(-C // width)
     parts = 1 if blocks >= 8 else max(1, min(N, 16, N * C * L >> 15))
@@ -35,55 +34,75 @@ def _blocks(N, C, L, itemsize):
 
 def _arguments(x, gamma, beta, bn_param):
     """Arrays in one dtype. In test mode the running statistics are operands like the others."""
+    _check.mapping(bn_param, "bn_param", "__setitem__")
     mode = _check.key(bn_param, "bn_param", "mode")
-    if mode not in ("train", "test"):
+    if not isinstance(mode, str) or mode not in ("train", "test"):
         raise ValueError(f'Invalid forward batchnorm mode "{mode}"')
-    if mode == "train":
-        return _check.floats(("x", "gamma", "beta"), x, gamma, beta)
-    given = [key for key in ("running_mean", "running_var") if bn_param.get(key) is not None]
+    given = ()
+    if mode == "test":
+        given = [key for key in ("running_mean", "running_var") if bn_param.get(key) is not None]
     names = ("x", "gamma", "beta", *(f"bn_param[{key!r}]" for key in given))
-    return _check.floats(names, x, gamma, beta, *(bn_param[key] for key in given))[:4]
+    dtype, *arrays = _check.floats(names, x, gamma, beta, *(bn_param[key] for key in given))
+    own = getattr(x, "dtype", None)
+    if own is not dtype:
+        own = _check.promotion(np.asarray(x).dtype)
+    return dtype, own, *arrays[:3]
 
 
-def _forward(x, gamma, beta, bn_param):
-    """Normalize channels of x (N, C, L); out, cache, and the new running statistics in bn_param."""
+def _forward(dtype, own, x, gamma, beta, bn_param):
+    """Normalize channels of x (N, C, L); out, cache, and the new running statistics in bn_param.
+
+    `dtype` is that of the results, `own` that which x alone would give: the statistics'.
+    """
     N, C, L = x.shape
     mode = bn_param["mode"]
     _check.shape("gamma", gamma, (C,), "one for every channel of x")
     _check.shape("beta", beta, (C,), "one for every channel of x")
     eps = _check.number(bn_param, "bn_param", "eps", 1e-5)
-    momentum = _check.number(bn_param, "bn_param", "momentum", 0.9)
-    mean, var = (_running(bn_param, key, C, x.dtype) for key in ("running_mean", "running_var"))
+    momentum = _check.number(bn_param, "bn_param", "momentum", 0.9, 1)
+    mean, var = (_running(bn_param, key, C, own) for key in ("running_mean", "running_var"))
 
     out = np.empty(x.shape, x.dtype)
-    width, parts = _blocks(N, C, L, x.itemsize)
+    width, parts = _blocks(N, C, L)
     num_threads = threads_for(x.size)
     if mode == "test":
+        stats = np.array([mean, var], np.float64)
         with np.errstate(all="ignore"):  # a running variance of -eps is the caller's business
-            stats = np.stack([mean, 1 / np.sqrt(var + eps)]).astype(np.float64)
+            stats[1] = 1 / np.sqrt(stats[1] + eps)
         if x.size:
             _ext.batchnorm.normalize(x, gamma, beta, stats, width, parts, out, num_threads)
     elif x.size:
         stats = np.empty((3, C))
         partial = np.empty((parts, 2, C))
         _ext.batchnorm.forward(x, gamma, beta, eps, width, out, stats, partial, num_threads)
-        batch_mean, _, batch_var = stats.astype(x.dtype, copy=False)
-        mean = momentum * mean + (1 - momentum) * batch_mean
-        var = momentum * var + (1 - momentum) * batch_var
+        mean = _blend(momentum, mean, stats[0], own)
+        var = _blend(momentum, var, stats[2], own)
     else:  # nothing to take statistics of: the running ones stay
         stats = np.zeros((2, C))
-    bn_param["running_mean"] = mean
-    bn_param["running_var"] = var
-    return out, BatchNormCache(x, gamma, stats, mode == "test")
+    learned = mode == "train" and x.size
+    bn_param["running_mean"] = mean if learned else mean.copy()
+    bn_param["running_var"] = var if learned else var.copy()
+    cache = BatchNormCache(*_check.cast(dtype, x, gamma), stats, mode == "test")
+    return _check.cast(dtype, out), cache
 
 
 def _running(bn_param, key, C, dtype):
     value = bn_param.get(key)
     if value is None:
         return np.zeros(C, dtype)
-    _, array = _check.floats((f"bn_param[{key!r}]",), value)
+    array = _check.cast(*_check.floats((f"bn_param[{key!r}]",), value))
     _check.shape(f"bn_param[{key!r}]", array, (C,), "one for every channel of x")
     return array
+
+
+def _blend(momentum, running, batch, own):
+    """New running statistics, in the dtype that NumPy would give them."""
+    blend = momentum * running + (1 - momentum) * batch
+    dtype = np.promote_types(running.dtype, own)
+    if dtype is blend.dtype:
+        return blend
+    with np.errstate(over="ignore"):  # infinity, but no warning, where the dtype ends
+        return blend.astype(dtype, copy=False)
 
 
 def _backward(dout, x, gamma, stats, constant):
@@ -92,7 +111,7 @@ def _backward(dout, x, gamma, stats, constant):
     if not x.size:
         return dx, np.zeros(C, x.dtype), np.zeros(C, x.dtype)
     dgamma, dbeta = np.empty((2, C), x.dtype)
-    width, parts = _blocks(N, C, L, x.itemsize)
+    width, parts = _blocks(N, C, L)
     partial = np.empty((parts, 2, C))
     _ext.batchnorm.backward(
         dout, x, gamma, stats, constant, width, dx, dgamma, dbeta, partial, threads_for(2 * x.size)
@@ -137,10 +156,10 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     merging blocks (Chan, Golub and LeVeque, 1979), and stay accurate where the mean is large
     against the deviation. N = 0 leaves the running statistics as they are.
     """
-    dtype, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
+    dtype, own, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
     _check.ndim("x", x, 2, "(N, D)")
-    out, cache = _forward(x[:, :, None], gamma, beta, bn_param)
-    return _check.cast(dtype, out[:, :, 0]), cache
+    out, cache = _forward(dtype, own, x[:, :, None], gamma, beta, bn_param)
+    return out[:, :, 0], cache
 
 
 def batchnorm_backward(dout, cache):
@@ -230,11 +249,11 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     TypeError, ValueError
         As in :func:`batchnorm_forward`.
     """
-    dtype, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
+    dtype, own, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
     _check.ndim("x", x, 4, "(N, C, H, W)")
     N, C, H, W = x.shape
-    out, cache = _forward(x.reshape(N, C, H * W), gamma, beta, bn_param)
-    return _check.cast(dtype, out.reshape(x.shape)), (cache, x.shape)
+    out, cache = _forward(dtype, own, x.reshape(N, C, H * W), gamma, beta, bn_param)
+    return out.reshape(x.shape), (cache, x.shape)
 
 
 def spatial_batchnorm_backward(dout, cache):

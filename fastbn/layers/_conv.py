@@ -27,6 +27,9 @@ def _geometry(x, w, b, conv_param):
             f"w must have filters of at least 1x1 that fit the padded image"
             f" {H + 2 * pad}x{W + 2 * pad}; got {HH}x{WW}"
         )
+    _check.size("x padded by conv_param['pad']", N, C, H + 2 * pad, W + 2 * pad)
+    # A stride beyond the padded image is as good as one to its end, and cannot overflow in C.
+    stride = min(stride, max(H, W) + 2 * pad)
     OH, OW = output_size(H, HH, pad, stride), output_size(W, WW, pad, stride)
     _check.size("out", N, F, OH, OW)
     return pad, stride, OH, OW

@@ -8,7 +8,7 @@ from .._threads import threads_for
 
 def _mode_of(dropout_param):
     mode = _check.key(dropout_param, "dropout_param", "mode")
-    if mode not in ("train", "test"):
+    if not isinstance(mode, str) or mode not in ("train", "test"):
         raise ValueError(f"dropout_param['mode'] must be 'train' or 'test'; got {mode!r}")
     return mode
 
@@ -44,13 +44,20 @@ def dropout_forward(x, dropout_param):
     course, so that seeded results are the course's.
     """
     dtype, x_ = _check.floats(("x",), x)
+    _check.mapping(dropout_param, "dropout_param")
     mode = _mode_of(dropout_param)
     _check.key(dropout_param, "dropout_param", "p")
-    keep = _check.number(dropout_param, "dropout_param", "p", None)
-    if not 0 < keep <= 1:
-        raise ValueError(f"dropout_param['p'] must be in (0, 1], the share kept; got {keep}")
+    keep = _check.number(dropout_param, "dropout_param", "p", None, 1)
+    if keep == 0:
+        raise ValueError("dropout_param['p'] must be above 0: it is the share kept; got 0")
     if "seed" in dropout_param:
-        np.random.seed(dropout_param["seed"])
+        try:
+            np.random.seed(dropout_param["seed"])
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"dropout_param['seed'] must be a seed for np.random.seed"
+                f" ({error}); got {dropout_param['seed']!r}"
+            ) from None
     if mode == "test":
         return np.asarray(x).astype(dtype, copy=False), (dropout_param, None)
     uniform = np.asarray(np.random.rand(*x_.shape))
@@ -95,7 +102,10 @@ def dropout_backward(dout, cache):
         raise ValueError(
             "cache must hold a mask for mode 'train'; it was made in mode 'test'"
         )
+    half = getattr(dout, "dtype", None) == _check.F2
     dtype, dout, mask = _check.floats(("dout", "mask"), dout, mask)
+    if half and dtype == _check.F4:
+        dtype = _check.F2  # the mask of a float16 net is float32; its gradients are float16
     _check.shape("dout", dout, mask.shape, "that of x")
     dx = np.empty(dout.shape, dout.dtype)
     _ext.dropout.backward(

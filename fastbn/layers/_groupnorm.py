@@ -55,7 +55,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
     _check.mapping(gn_param, "gn_param")
     eps = _check.number(gn_param, "gn_param", "eps", 1e-5)
     out = np.empty(x.shape, x.dtype)
-    stats = np.empty((2, N * G))
+    stats = np.empty((2, N * G if x.size else 0))  # any G divides no channels
     if x.size:
         _ext.groupnorm.forward(
             x.reshape(N, C, H * W),
@@ -67,7 +67,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
             stats,
             threads_for(x.size),
         )
-    return _check.cast(dtype, out), GroupNormCache(x, gamma, stats)
+    return _check.cast(dtype, out), GroupNormCache(*_check.cast(dtype, x, gamma), stats)
 
 
 def spatial_groupnorm_backward(dout, cache):

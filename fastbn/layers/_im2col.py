@@ -11,28 +11,44 @@ def output_size(size, filter_size, padding, stride):
     return (size + 2 * padding - filter_size) // stride + 1
 
 
-def field(shape, field_height, field_width, padding, stride):
+_NAMES = ("field_height", "field_width", "padding", "stride")
+
+
+def field(shape, field_height, field_width, padding, stride, names=_NAMES):
     """Check the integers that describe patches of images of `shape`; with the output's sides."""
-    field_height = _check.integer("field_height", field_height, 1)
-    field_width = _check.integer("field_width", field_width, 1)
-    padding = _check.integer("padding", padding, 0)
-    stride = _check.integer("stride", stride, 1)
+    field_height = _check.integer(names[0], field_height, 1)
+    field_width = _check.integer(names[1], field_width, 1)
+    padding = _check.integer(names[2], padding, 0)
+    stride = _check.integer(names[3], stride, 1)
     N, C, H, W = shape
     if field_height > H + 2 * padding or field_width > W + 2 * padding:
         raise ValueError(
-            f"field {field_height}x{field_width} must fit the padded image"
-            f" {H + 2 * padding}x{W + 2 * padding}"
+            f"{names[0]} and {names[1]} must fit the padded image"
+            f" {H + 2 * padding}x{W + 2 * padding}; got {field_height}x{field_width}"
         )
+    _check.size("x padded", N, C, H + 2 * padding, W + 2 * padding)
+    # A stride beyond the padded image is as good as one to its end, and cannot overflow in C.
+    stride = min(stride, max(H, W) + 2 * padding)
     out_height = output_size(H, field_height, padding, stride)
     out_width = output_size(W, field_width, padding, stride)
     _check.size("cols", C, field_height, field_width, out_height, out_width, N)
     return field_height, field_width, padding, stride, out_height, out_width
 
 
-def _image_shape(N, C, H, W):
-    shape = tuple(_check.integer(name, v, 0) for name, v in zip("NCHW", (N, C, H, W), strict=True))
+def _image_shape(*lengths, names=("N", "C", "H", "W")):
+    shape = tuple(_check.integer(*pair, 0) for pair in zip(names, lengths, strict=True))
     _check.size("x", *shape)
     return shape
+
+
+def _checked(x_shape):
+    try:
+        lengths = tuple(x_shape)
+    except TypeError:
+        raise TypeError(f"x_shape must be (N, C, H, W); got {x_shape!r}") from None
+    if len(lengths) != 4:
+        raise ValueError(f"x_shape must be (N, C, H, W); got {lengths}")
+    return _image_shape(*lengths, names=[f"x_shape[{axis}]" for axis in range(4)])
 
 
 def im2col_cython(x, field_height, field_width, padding, stride):
@@ -128,7 +144,9 @@ def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
     dtype, cols = _check.floats(("cols",), cols)
     shape = _image_shape(N, C, H, W)
     N, C = shape[:2]
-    kh, kw, pad, stride, OH, OW = field(shape, HH, WW, pad, stride)
+    kh, kw, pad, stride, OH, OW = field(
+        shape, HH, WW, pad, stride, ("HH", "WW", "pad", "stride")
+    )
     _check.shape("cols", cols, (C, kh, kw, N, OH, OW), "channels, filter, images, output")
     x = np.empty(shape, cols.dtype)
     if x.size:
@@ -179,9 +197,7 @@ def get_im2col_indices(x_shape, field_height, field_width, padding=1, stride=1):
     TypeError, ValueError
         If the field does not fit the padded image.
     """
-    if len(x_shape) != 4:
-        raise ValueError(f"x_shape must be (N, C, H, W); got {tuple(x_shape)}")
-    shape = _image_shape(*x_shape)
+    shape = _checked(x_shape)
     kh, kw, _, stride, OH, OW = field(shape, field_height, field_width, padding, stride)
     k, i, j = (a.reshape(-1, 1) for a in np.indices((shape[1], kh, kw)))
     y, x = (a.reshape(1, -1) for a in np.indices((OH, OW)))
@@ -231,6 +247,4 @@ def col2im_indices(cols, x_shape, field_height=3, field_width=3, padding=1, stri
     TypeError, ValueError
         As in :func:`col2im_cython`.
     """
-    if len(x_shape) != 4:
-        raise ValueError(f"x_shape must be (N, C, H, W); got {tuple(x_shape)}")
-    return col2im_cython(cols, *x_shape, field_height, field_width, padding, stride)
+    return col2im_cython(cols, *_checked(x_shape), field_height, field_width, padding, stride)

@@ -60,7 +60,7 @@ def layernorm_forward(x, gamma, beta, ln_param):
     stats = np.empty((2, N))
     if x.size:
         _ext.layernorm.forward(x, gamma, beta, eps, out, stats, threads_for(x.size))
-    return _check.cast(dtype, out), LayerNormCache(x, gamma, stats)
+    return _check.cast(dtype, out), LayerNormCache(*_check.cast(dtype, x, gamma), stats)
 
 
 def layernorm_backward(dout, cache):

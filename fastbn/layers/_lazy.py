@@ -1,7 +1,10 @@
 """Arrays that some callers unpack from a cache and few look at."""
 
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
-class LazyArray:
+
+class LazyArray(NDArrayOperatorsMixin):
     """An array that is computed when somebody first uses it, and then kept.
 
     The course's fast layers put their column matrix into the cache. Forming it would cost more
@@ -18,8 +21,18 @@ class LazyArray:
         return self._array
 
     def __array__(self, dtype=None, copy=None):
-        array = self._value()
-        return array if dtype is None else array.astype(dtype, copy=False)
+        return np.array(self._value(), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        def plain(values):
+            return tuple(v._value() if isinstance(v, LazyArray) else v for v in values)
+
+        if "out" in kwargs:
+            kwargs["out"] = plain(kwargs["out"])
+        return getattr(ufunc, method)(*plain(inputs), **kwargs)
+
+    def __reduce__(self):  # copies and pickles are of the array
+        return np.asarray, (self._value(),)
 
     def __getattr__(self, name):
         if name.startswith("__"):  # protocols are asked of the type, not passed on
@@ -28,6 +41,9 @@ class LazyArray:
 
     def __getitem__(self, index):
         return self._value()[index]
+
+    def __setitem__(self, index, value):
+        self._value()[index] = value
 
     def __len__(self):
         return len(self._value())

@@ -39,8 +39,9 @@ def _forward(x, pool_param):
     height, width, stride, OH, OW = _window(x, pool_param)
     out = np.empty((*x.shape[:2], OH, OW), x.dtype)
     if out.size:
-        work = out.size * height * width
-        _ext.pool.forward(_planes(x), height, width, stride, _planes(out), threads_for(work))
+        num_threads = threads_for(out.size * height * width)
+        scratch = np.empty((num_threads, _ext.pool.scratch_size(x.shape[3])), x.dtype)
+        _ext.pool.forward(_planes(x), height, width, stride, _planes(out), scratch, num_threads)
     return _check.cast(dtype, out)
 
 
@@ -48,12 +49,13 @@ def _backward(dout, x, pool_param, shared):
     dtype, dout, x = _check.floats(("dout", "x"), dout, x)
     height, width, stride, OH, OW = _window(x, pool_param)
     _check.shape("dout", dout, (*x.shape[:2], OH, OW), "that of the output")
-    if height * width >= 1 << 24 and x.dtype == np.float32:
-        # The kernel counts places in the window in the array's dtype; float32 ends there.
+    if x.dtype == np.float32 and x.shape[2] * x.shape[3] > 1 << 24:
+        # The kernel keeps places in a plane in the array's dtype; float32 has no more.
         dout, x = dout.astype(np.float64), x.astype(np.float64)
     dx = np.empty(x.shape, x.dtype)
     if x.size:
-        num_threads = threads_for(2 * out_work(dout, height, width))
+        num_threads = threads_for(2 * dout.size * height * width)
+        scratch = np.empty((num_threads, _ext.pool.scratch_size(x.shape[3])), x.dtype)
         _ext.pool.backward(
             _planes(dout),
             _planes(x),
@@ -62,20 +64,15 @@ def _backward(dout, x, pool_param, shared):
             stride,
             shared,
             _planes(dx),
-            np.empty((num_threads, 2 * OW), x.dtype),
+            scratch,
             num_threads,
         )
     return _check.cast(dtype, dx.astype(np.result_type(dtype, np.float32), copy=False))
 
 
-def out_work(dout, height, width):
-    """Numbers that the windows hold in all."""
-    return dout.size * height * width
-
-
 def _source(cache):
     """(x, pool_param) of any forward variant's cache."""
-    made_by = "max_pool_forward_*"
+    given = cache
     if isinstance(cache, (tuple, list)) and len(cache) == 2 and isinstance(cache[0], str):
         if cache[0] not in ("reshape", "im2col"):
             raise ValueError(f'Unrecognized method "{cache[0]}"')
@@ -83,13 +80,12 @@ def _source(cache):
     if isinstance(cache, (tuple, list)):
         if len(cache) == 2:
             return cache
-        if len(cache) == 3:
-            x, x_reshaped, _ = cache
-            size = x_reshaped.shape[3]
-            return x, {"pool_height": size, "pool_width": size, "stride": size}
+        if len(cache) == 3 and getattr(cache[1], "ndim", 0) == 6:
+            size = cache[1].shape[3]
+            return cache[0], {"pool_height": size, "pool_width": size, "stride": size}
         if len(cache) == 4:
             return cache[0], cache[3]
-    return _check.unpack(None, 2, made_by)
+    raise _check.wrong_cache(given, "max_pool_forward_*")
 
 
 def max_pool_forward_naive(x, pool_param):

@@ -18,7 +18,7 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     momentum = float(bn_param.get("momentum", 0.9))
     x = np.asarray(x)
     N, D = x.shape
-    start = np.zeros(D, dtype=promote(x)[1])
+    start = np.zeros(D, dtype=x.dtype)
     running_mean = np.asarray(bn_param.get("running_mean", start))
     running_var = np.asarray(bn_param.get("running_var", start))
 
@@ -39,8 +39,8 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     xhat = centred / std.astype(centred.dtype)
     out = scale * xhat + shift
     # Copies: whoever passed the arrays in keeps them as they were.
-    bn_param["running_mean"] = np.array(running_mean)
-    bn_param["running_var"] = np.array(running_var)
+    bn_param["running_mean"] = np.array(running_mean, dtype=promote(running_mean)[1])
+    bn_param["running_var"] = np.array(running_var, dtype=promote(running_var)[1])
     cache = (centred, xhat, std, gamma, mode == "train", dtype)
     return out.astype(dtype, copy=False), cache
 

@@ -19,7 +19,7 @@ def dropout_forward(x, dropout_param):
     values, dtype = working(x)
     if mode == "train":
         # The course's stream of random numbers, so that the course's figures come out.
-        draws = np.random.rand(*values.shape)
+        draws = np.asarray(np.random.rand(*values.shape))
         mask = ((draws < p) / p).astype(values.dtype)
         out = (values * mask).astype(dtype, copy=False)
     elif mode == "test":

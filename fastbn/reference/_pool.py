@@ -18,6 +18,8 @@ def _tiles(x, pool_param):
     """Whether the windows cover the images without gap or overlap, and are square."""
     height, width, stride = _geometry(pool_param)
     _, _, H, W = np.shape(x)
+    output_size(H, height, 0, stride)  # else an image without pixels would be tiled by anything
+    output_size(W, width, 0, stride)
     return height == width == stride and H % height == 0 and W % width == 0
 
 
