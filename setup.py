@@ -1,7 +1,8 @@
 """``python setup.py build_ext --inplace`` for those who build as the course does.
 
-It runs Meson and copies the compiled modules beside their sources. meson.build is the build: there
-is no list, flag or version here. Needs Meson, Ninja and Cython (``pip install meson ninja cython``).
+It runs Meson and copies the compiled modules beside their sources. meson.build is the build:
+there is no list, flag or version here. Needs Meson, Ninja and Cython
+(``pip install meson ninja cython``).
 """
 
 import os
@@ -47,7 +48,10 @@ class MesonBuildExt(build_ext):
         ):
             target = ROOT / "fastbn" / "_ext" / module.name
             if not target.exists() or target.stat().st_mtime < module.stat().st_mtime:
-                shutil.copy2(module, target)
+                # A new file under the old name: writing into a module that is loaded somewhere,
+                # say in a notebook, would crash it.
+                shutil.copy2(module, target.with_suffix(".new"))
+                os.replace(target.with_suffix(".new"), target)
 
 
 setup(packages=[], ext_modules=[], cmdclass={"build_ext": MesonBuildExt})

@@ -3,70 +3,68 @@
 Our own product rather than NumPy's BLAS: after a parallel region OpenMP's idle workers spin and
 starve BLAS's threads, and alternating the two costs several times what either takes alone.
 
-    for each MC x NC block of out (a task; its owner alone writes it)
-        for each DEPTH of the inner dimension
-            pack b: DEPTH x NC in panels of two vectors       (second-level cache)
+    pack all of b: DEPTH after DEPTH of the inner dimension, in panels of two vectors
+    for each block of out, MC x NC at most (a task; its owner alone writes it)
+        for each DEPTH                       (the block's panels of b: second-level cache)
             for each MR rows of a
-                pack MR x DEPTH                                (first-level cache)
+                pack MR x DEPTH              (first-level cache)
                 for each panel of b: tile
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 
-from ._tile cimport DEPTH, MR, edge_tile, pack_panel, tile, tile_columns
+from ._tile cimport DEPTH, MR, NR_BYTES, edge_tile, pack_panel, tile, tile_columns
 
 cdef enum:
-    MC = 96        # rows of a block: a multiple of every MR
-    NC = 128       # columns of a block: a multiple of every NR
+    MC = 96        # rows of a block; halved twice, still a multiple of every MR
+    NC = 256       # columns of a block; halved twice, still a multiple of every NR
+    TASKS = 8      # blocks are made smaller rather than have fewer of them
     COLUMNS = 64   # columns of a task that sums columns
 
 
 cdef void _block(
-    const floating *a, Py_ssize_t a_row, Py_ssize_t a_depth, const floating *b,
-    Py_ssize_t b_depth, Py_ssize_t b_column, const floating *bias, Py_ssize_t rows,
-    Py_ssize_t columns, Py_ssize_t K, floating *out, Py_ssize_t ldc, floating *scratch
+    const floating *a, Py_ssize_t a_row, Py_ssize_t a_depth, const floating *packed,
+    Py_ssize_t padded, Py_ssize_t first, const floating *bias, Py_ssize_t rows,
+    Py_ssize_t columns, Py_ssize_t K, floating *out, Py_ssize_t ldc, floating *panel
 ) noexcept nogil:
-    cdef floating *a_panel = scratch
-    cdef floating *b_panels = scratch + MR * min(K, <Py_ssize_t>DEPTH)
+    """A block of out from column `first` on; packed is all of b, `padded` columns wide."""
     cdef Py_ssize_t NR = tile_columns(a)
-    cdef Py_ssize_t i, j, k, depth, here, wide
+    cdef Py_ssize_t i, j, k = 0, depth, here, wide
+    cdef const floating *b
     for i in range(rows):
         for j in range(columns):
             out[i * ldc + j] = bias[j] if bias != NULL else 0
-    k = 0
     while k < K:
         depth = min(<Py_ssize_t>DEPTH, K - k)
-        for j in range((columns + NR - 1) // NR):
-            pack_panel(b + k * b_depth + j * NR * b_column, min(NR, columns - j * NR), depth,
-                       b_column, b_depth, NR, b_panels + j * NR * depth)
         i = 0
         while i < rows:
             here = min(<Py_ssize_t>MR, rows - i)
             pack_panel(a + i * a_row + k * a_depth, here, depth, a_row, a_depth,
-                       <Py_ssize_t>MR, a_panel)
-            for j in range((columns + NR - 1) // NR):
-                wide = min(NR, columns - j * NR)
+                       <Py_ssize_t>MR, panel)
+            j = 0
+            while j < columns:
+                wide = min(NR, columns - j)
+                b = packed + k * padded + (first + j) * depth
                 if here == MR and wide == NR:
-                    tile(depth, <const floating *>a_panel,
-                         <const floating *>b_panels + j * NR * depth, <const floating *>NULL,
-                         out + i * ldc + j * NR, ldc)
+                    tile(depth, <const floating *>panel, b, <const floating *>NULL,
+                         out + i * ldc + j, ldc)
                 else:
-                    edge_tile(depth, <const floating *>a_panel,
-                              <const floating *>b_panels + j * NR * depth,
-                              <const floating *>NULL, out + i * ldc + j * NR, ldc, here, wide)
+                    edge_tile(depth, <const floating *>panel, b, <const floating *>NULL,
+                              out + i * ldc + j, ldc, here, wide)
+                j += NR
             i += MR
         k += depth
 
 
-def scratch_size(Py_ssize_t N, Py_ssize_t K):
-    """Numbers of scratch that matmul wants for every thread, with out (M, N) and K inner."""
-    # A block's last panel of b is whole even where its columns are not.
-    return (min(N + NC // 2, <Py_ssize_t>NC) + MR) * min(K, <Py_ssize_t>DEPTH)
+def scratch_sizes(const floating[:, :] a not None, const floating[:, :] b not None):
+    """Numbers of scratch that matmul wants: shared, and for every thread."""
+    cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), K = a.shape[1]
+    return (b.shape[1] + NR - 1) // NR * NR * K, MR * min(K, <Py_ssize_t>DEPTH)
 
 
 def matmul(const floating[:, :] a not None, const floating[:, :] b not None,
            const floating[:] bias, floating[:, ::1] out not None,
-           floating[:, ::1] scratch not None, int num_threads):
+           floating[::1] shared not None, floating[:, ::1] scratch not None, int num_threads):
     """out = a b (+ bias, which may be None). a and b may be transposed views."""
     cdef Py_ssize_t M = out.shape[0], N = out.shape[1], K = a.shape[1]
     cdef Py_ssize_t a_row = a.strides[0] // sizeof(floating)
@@ -76,14 +74,32 @@ def matmul(const floating[:, :] a not None, const floating[:, :] b not None,
     cdef const floating *a0 = &a[0, 0] if K > 0 else NULL
     cdef const floating *b0 = &b[0, 0] if K > 0 else NULL
     cdef const floating *bias0 = &bias[0] if bias is not None else NULL
-    cdef Py_ssize_t across = (N + NC - 1) // NC, task, i, j
-    for task in prange((M + MC - 1) // MC * across, nogil=True, schedule="static",
-                       num_threads=num_threads):
-        i = task // across * MC
-        j = task % across * NC
-        _block(a0 + i * a_row, a_row, a_depth, b0 + j * b_column, b_depth, b_column,
-               bias0 + j if bias0 != NULL else NULL, min(<Py_ssize_t>MC, M - i),
-               min(<Py_ssize_t>NC, N - j), K, &out[i, j], N, &scratch[threadid(), 0])
+    cdef floating *packed = &shared[0] if K > 0 else NULL
+    cdef floating *panels = &scratch[0, 0] if K > 0 else NULL
+    cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), padded = (N + NR - 1) // NR * NR
+    cdef Py_ssize_t tall = MC, wide = NC, down, across, task, i, j, k
+    while (M + tall - 1) // tall * ((N + wide - 1) // wide) < TASKS and wide > NC // 4:
+        if tall > MC // 4:
+            tall //= 2
+        else:
+            wide //= 2
+    down = (M + tall - 1) // tall
+    across = (N + wide - 1) // wide
+    with nogil:
+        for task in prange((K + DEPTH - 1) // DEPTH * (padded // NR), schedule="static",
+                           num_threads=num_threads):
+            k = task // (padded // NR) * DEPTH
+            j = task % (padded // NR) * NR
+            pack_panel(b0 + k * b_depth + j * b_column, min(NR, N - j),
+                       min(<Py_ssize_t>DEPTH, K - k), b_column, b_depth, NR,
+                       packed + k * padded + j * min(<Py_ssize_t>DEPTH, K - k))
+        for task in prange(down * across, schedule="static", num_threads=num_threads):
+            i = task // across * tall
+            j = task % across * wide
+            _block(a0 + i * a_row, a_row, a_depth,
+                   <const floating *>packed, padded, j,
+                   bias0 + j if bias0 != NULL else NULL, min(tall, M - i), min(wide, N - j), K,
+                   &out[i, j], N, panels + threadid() * MR * min(<Py_ssize_t>DEPTH, K))
 
 
 cdef void _sum_columns(

@@ -25,8 +25,8 @@ dw            dw' (K, F) = sum over images of patches (K, pixels) dout' (pixels,
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
-from libc.string cimport memcpy
 
+from ._patches cimport Shape, add_patches, copy_band, pack_dout, pack_patches
 from ._reduce cimport wide_sum
 from ._tile cimport (
     DEPTH, MR, NR_BYTES, TILE_MAX, gather_tile, pack_panel, tile, tile_columns,
@@ -36,80 +36,6 @@ cdef enum:
     PANELS = 8      # panels of pixels in a block
     ROWS = 192      # rows of patches in a chunk of channels, about
     BAND = 128      # output pixels in a band, about: its panel of dout' in the first-level cache
-
-
-cdef struct Shape:
-    Py_ssize_t N, C, H, W, F, kh, kw, pad, stride, OH, OW
-    Py_ssize_t K, P       # C * kh * kw, OH * OW
-    Py_ssize_t group      # images of a task
-    Py_ssize_t chunk      # channels of a task
-    Py_ssize_t padded     # its rows of patches, up to whole tiles
-
-
-cdef void _pack_patches(
-    const floating *x, const Shape *s, Py_ssize_t pixel, Py_ssize_t count,
-    Py_ssize_t k, Py_ssize_t depth, floating *panel
-) noexcept nogil:
-    """Rows k to k + depth of the patches at `count` pixels, numbered through the whole batch."""
-    cdef const floating *plane[NR_BYTES]
-    cdef Py_ssize_t top[NR_BYTES]
-    cdef Py_ssize_t left[NR_BYTES]
-    cdef Py_ssize_t length[NR_BYTES]
-    cdef Py_ssize_t NR = tile_columns(x), runs = 0, filled = 0
-    cdef Py_ssize_t p, r, t, c, i, j, y, first, last
-    cdef const floating *line
-    cdef floating *to
-    # The panel's runs: neighbouring pixels of one output row.
-    while filled < count:
-        p = (pixel + filled) % s.P
-        plane[runs] = x + (pixel + filled) // s.P * s.C * s.H * s.W
-        top[runs] = p // s.OW * s.stride - s.pad
-        left[runs] = p % s.OW * s.stride - s.pad
-        length[runs] = min(s.OW - p % s.OW, count - filled)
-        filled += length[runs]
-        runs += 1
-    c = k // (s.kh * s.kw)
-    i = k // s.kw % s.kh
-    j = k % s.kw
-    for p in range(depth):
-        to = panel + p * NR
-        for r in range(runs):
-            y = top[r] + i
-            if y < 0 or y >= s.H:
-                for t in range(length[r]):
-                    to[t] = 0
-                to += length[r]
-                continue
-            line = plane[r] + (c * s.H + y) * s.W + left[r] + j
-            first = 0
-            last = length[r]
-            if left[r] + j < 0:
-                first = min(last, (s.stride - 1 - left[r] - j) // s.stride)
-            if left[r] + j + (last - 1) * s.stride >= s.W:
-                last = max(first, (s.W - 1 - left[r] - j + s.stride) // s.stride)
-            if s.stride == 1 and last - first == NR:
-                memcpy(to, line, NR_BYTES)
-            else:
-                for t in range(first):
-                    to[t] = 0
-                if s.stride == 1:
-                    for t in range(first, last):
-                        to[t] = line[t]
-                else:
-                    for t in range(first, last):
-                        to[t] = line[t * s.stride]
-                for t in range(last, length[r]):
-                    to[t] = 0
-            to += length[r]
-        for t in range(count, NR):
-            to[t - count] = 0
-        j += 1
-        if j == s.kw:
-            j = 0
-            i += 1
-            if i == s.kh:
-                i = 0
-                c += 1
 
 
 cdef void _forward_task(
@@ -127,8 +53,8 @@ cdef void _forward_task(
         depth = min(<Py_ssize_t>DEPTH, s.K - k)
         for panel in range(panels):
             pixel = first + panel * NR
-            _pack_patches(x, s, pixel, min(NR, last - pixel), k, depth,
-                          scratch + panel * NR * depth)
+            pack_patches(x, s, pixel, min(NR, last - pixel), k, depth,
+                         scratch + panel * NR * depth)
         for panel in range(panels):
             pixel = first + panel * NR
             count = min(NR, last - pixel)
@@ -158,63 +84,20 @@ cdef void _forward_task(
         k += depth
 
 
-cdef void _pack_dout(
-    const floating *dout, const Shape *s, Py_ssize_t pixel, Py_ssize_t count, Py_ssize_t f,
-    Py_ssize_t depth, floating *panel
+cdef void _pack_turned(
+    const floating *w, const Shape *s, Py_ssize_t c, floating *packed
 ) noexcept nogil:
-    """Filters f to f + depth of dout at `count` pixels, numbered through the whole batch."""
-    cdef Py_ssize_t NR = tile_columns(dout), filled, length, q, t
-    cdef const floating *line
-    for q in range(depth):
-        filled = 0
-        while filled < count:
-            line = dout + ((pixel + filled) // s.P * s.F + f + q) * s.P + (pixel + filled) % s.P
-            length = min(s.P - (pixel + filled) % s.P, count - filled)
-            if length == NR:
-                memcpy(panel + q * NR, line, NR_BYTES)
-            else:
-                for t in range(length):
-                    panel[q * NR + filled + t] = line[t]
-            filled += length
-        for t in range(count, NR):
-            panel[q * NR + t] = 0
-
-
-cdef void _add_patches(
-    const floating *strip, const Shape *s, Py_ssize_t c, Py_ssize_t channels, Py_ssize_t pixel,
-    Py_ssize_t count, Py_ssize_t width, floating *dx
-) noexcept nogil:
-    """col2im of a strip: `channels` channels from c on, `count` pixels from `pixel` on."""
-    cdef Py_ssize_t filled = 0, p, y, x0, length, ch, i, j, t, first, last
-    cdef floating *plane
-    cdef floating *line
-    cdef const floating *row
-    while filled < count:
-        p = (pixel + filled) % s.P
-        length = min(s.OW - p % s.OW, count - filled)
-        plane = dx + ((pixel + filled) // s.P * s.C + c) * s.H * s.W
-        for ch in range(channels):
-            for i in range(s.kh):
-                y = p // s.OW * s.stride - s.pad + i
-                if y < 0 or y >= s.H:
-                    continue
-                for j in range(s.kw):
-                    row = strip + ((ch * s.kh + i) * s.kw + j) * width + filled
-                    x0 = p % s.OW * s.stride - s.pad + j
-                    line = plane + (ch * s.H + y) * s.W + x0
-                    first = 0
-                    last = length
-                    if x0 < 0:
-                        first = min(last, (s.stride - 1 - x0) // s.stride)
-                    if x0 + (last - 1) * s.stride >= s.W:
-                        last = max(first, (s.W - 1 - x0 + s.stride) // s.stride)
-                    if s.stride == 1:
-                        for t in range(first, last):
-                            line[t] += row[t]
-                    else:
-                        for t in range(first, last):
-                            line[t * s.stride] += row[t]
-        filled += length
+    """w' of a chunk of channels, in panels of MR rows of patches."""
+    cdef Py_ssize_t rows = min(s.chunk, s.C - c) * s.kh * s.kw
+    cdef Py_ssize_t f = 0, depth, q, r, here
+    while f < s.F:
+        depth = min(<Py_ssize_t>DEPTH, s.F - f)
+        for q in range(s.padded // MR):
+            r = q * MR
+            here = max(<Py_ssize_t>0, min(<Py_ssize_t>MR, rows - r))
+            pack_panel(w + f * s.K + c * s.kh * s.kw + r, here, depth, 1, s.K, <Py_ssize_t>MR,
+                       packed + s.padded * f + r * depth)
+        f += depth
 
 
 cdef void _dx_task(
@@ -243,8 +126,8 @@ cdef void _dx_task(
         while f < s.F:
             depth = min(<Py_ssize_t>DEPTH, s.F - f)
             for panel in range(panels):
-                _pack_dout(dout, s, pixel + panel * NR, min(NR, count - panel * NR), f, depth,
-                           scratch + panel * NR * depth)
+                pack_dout(dout, s, pixel + panel * NR, min(NR, count - panel * NR), f, depth,
+                          scratch + panel * NR * depth)
             for panel in range(panels):
                 for q in range(s.padded // MR):
                     r = q * MR
@@ -253,31 +136,8 @@ cdef void _dx_task(
                          <const floating *>zero if f == 0 else <const floating *>NULL,
                          strip + r * width + panel * NR, width)
             f += depth
-        _add_patches(<const floating *>strip, s, c, channels, pixel, count, width, dx)
+        add_patches(<const floating *>strip, s, c, channels, pixel, count, width, dx)
         pixel += count
-
-
-cdef void _copy_band(
-    const floating *x, const Shape *s, Py_ssize_t channels, Py_ssize_t top, Py_ssize_t tall,
-    Py_ssize_t wide, floating *frame
-) noexcept nogil:
-    """Rows top to top + tall of the padded image, `wide` numbers each, of `channels` planes."""
-    cdef Py_ssize_t c, y, t, first = min(s.pad, wide), last = max(first, min(wide, s.W + s.pad))
-    cdef const floating *line
-    for c in range(channels):
-        for y in range(top, top + tall):
-            if y < 0 or y >= s.H:
-                for t in range(wide):
-                    frame[t] = 0
-            else:
-                line = x + (c * s.H + y) * s.W - s.pad
-                for t in range(first):
-                    frame[t] = 0
-                for t in range(first, last):
-                    frame[t] = line[t]
-                for t in range(last, wide):
-                    frame[t] = 0
-            frame += wide
 
 
 cdef void _dw_task(
@@ -297,8 +157,8 @@ cdef void _dw_task(
         while y < s.OH:
             band = min(lines, s.OH - y)
             tall = (band - 1) * s.stride + s.kh
-            _copy_band(x + (n * s.C + c) * s.H * s.W, s, channels, y * s.stride - s.pad, tall,
-                       wide, frame)
+            copy_band(x + (n * s.C + c) * s.H * s.W, s, channels, y * s.stride - s.pad, tall,
+                      wide, frame)
             for r in range(s.padded):
                 # Rows that only fill up the last tile read a number that exists, in vain.
                 offset[r] = 0 if r >= rows else (
@@ -425,7 +285,7 @@ def backward(const floating[:, :, :, ::1] dout not None,
     """Gradients of forward with respect to x, w and b."""
     cdef Shape s = _shape(x, w, pad, stride, dout)
     cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), wide = (s.F + NR - 1) // NR * NR
-    cdef Py_ssize_t chunks = (s.C + s.chunk - 1) // s.chunk, chunk, task, g, f, r, depth
+    cdef Py_ssize_t chunks = (s.C + s.chunk - 1) // s.chunk, task, f
     cdef Py_ssize_t groups = (s.N + s.group - 1) // s.group
     cdef Py_ssize_t shares = _shares(&s), lines = _lines(&s)
     cdef const floating *w0 = &w[0, 0, 0, 0]
@@ -451,19 +311,3 @@ def backward(const floating[:, :, :, ::1] dout not None,
         for task in prange(chunks, schedule="static", num_threads=num_threads):
             _add_shares(<const floating *>shared0 + task * s.padded * wide, &s, shares,
                         chunks * s.padded * wide, task * s.chunk, &dw[0, 0, 0, 0])
-
-
-cdef void _pack_turned(
-    const floating *w, const Shape *s, Py_ssize_t c, floating *packed
-) noexcept nogil:
-    """w' of a chunk of channels, in panels of MR rows of patches."""
-    cdef Py_ssize_t rows = min(s.chunk, s.C - c) * s.kh * s.kw
-    cdef Py_ssize_t f = 0, depth, q, r, here
-    while f < s.F:
-        depth = min(<Py_ssize_t>DEPTH, s.F - f)
-        for q in range(s.padded // MR):
-            r = q * MR
-            here = max(<Py_ssize_t>0, min(<Py_ssize_t>MR, rows - r))
-            pack_panel(w + f * s.K + c * s.kh * s.kw + r, here, depth, 1, s.K, <Py_ssize_t>MR,
-                       packed + s.padded * f + r * depth)
-        f += depth

@@ -16,13 +16,13 @@ cdef inline void dot_centred(
     """Add sum(dout) to *total and sum(dout * (x - mean)) to *dot."""
     cdef floating sums[LANES]
     cdef floating dots[LANES]
-    cdef Py_ssize_t size, group, lane
+    cdef Py_ssize_t size, _group, lane
     while n > 0:
         size = min(<Py_ssize_t>BLOCK, n)
         for lane in range(LANES):
             sums[lane] = 0
             dots[lane] = 0
-        for group in range(size // LANES):
+        for _group in range(size // LANES):
             for lane in range(LANES):
                 sums[lane] += dout[lane]
                 dots[lane] += dout[lane] * ((x[lane] - high) - low)

@@ -39,10 +39,10 @@ cdef inline void lane_sums(
 ) noexcept nogil:
     """lanes = sum over `rows` rows of LANES neighbours, `stride` apart."""
     cdef floating sums[LANES]
-    cdef Py_ssize_t row, lane
+    cdef Py_ssize_t _row, lane
     for lane in range(LANES):
         sums[lane] = 0
-    for row in range(rows):
+    for _row in range(rows):
         for lane in range(LANES):
             sums[lane] += x[lane]
         x += stride
@@ -59,12 +59,12 @@ cdef inline void lane_squares(
     cdef floating first[LANES]
     cdef floating second[LANES]
     cdef floating d
-    cdef Py_ssize_t row, lane
+    cdef Py_ssize_t _row, lane
     for lane in range(LANES):
         around[lane] = centre[lane]
         first[lane] = 0
         second[lane] = 0
-    for row in range(rows):
+    for _row in range(rows):
         for lane in range(LANES):
             d = x[lane] - around[lane]
             first[lane] += d
