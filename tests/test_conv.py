@@ -73,7 +73,8 @@ def test_forward_and_backward_are_adjoint(dtype, num_threads, rng):
 def test_a_nan_reaches_the_windows_that_see_it(level):
     x = np.zeros((1, 1, 9, 9))
     x[0, 0, 4, 4] = np.nan
-    out, _ = layers.conv_forward_fast(x, np.ones((2, 1, 3, 3)), np.zeros(2), {"stride": 1, "pad": 1})
+    param = {"stride": 1, "pad": 1}
+    out, _ = layers.conv_forward_fast(x, np.ones((2, 1, 3, 3)), np.zeros(2), param)
     seen = np.zeros((9, 9), bool)
     seen[3:6, 3:6] = True
     np.testing.assert_array_equal(np.isnan(out), np.broadcast_to(seen, out.shape))
