@@ -139,7 +139,8 @@ def key(params, name, wanted):
     try:
         return params[wanted]
     except KeyError:
-        raise MissingKeyError(f"{name} must have the key {wanted!r}; it has {list(params)}") from None
+        message = f"{name} must have the key {wanted!r}; it has {list(params)}"
+        raise MissingKeyError(message) from None
     except (TypeError, IndexError, ValueError):  # the last two from arrays
         raise TypeError(f"{name} must be a dict; got {type(params).__name__}") from None
 

@@ -1,4 +1,3 @@
-import cases
 import numpy as np
 import pytest
 

@@ -17,8 +17,16 @@ def matmul(a, b, bias=None):
     out = np.empty((M, N), a.dtype)
     if out.size:
         num_threads = threads_for(M * N * K // _FMA)
-        scratch = np.empty((num_threads, _ext.affine.scratch_size(N, K)), a.dtype)
-        _ext.affine.matmul(a, b, bias, out, scratch, num_threads)
+        shared, scratch = _ext.affine.scratch_sizes(a, b)
+        _ext.affine.matmul(
+            a,
+            b,
+            bias,
+            out,
+            np.empty(shared, a.dtype),
+            np.empty((num_threads, scratch), a.dtype),
+            num_threads,
+        )
     return out
 
 

@@ -49,7 +49,7 @@ def dropout_forward(x, dropout_param):
     _check.key(dropout_param, "dropout_param", "p")
     keep = _check.number(dropout_param, "dropout_param", "p", None, 1)
     if keep == 0:
-        raise ValueError("dropout_param['p'] must be above 0: it is the share kept; got 0")
+        raise ValueError(f"dropout_param['p'] must be above 0: it is the share kept; got {keep}")
     if "seed" in dropout_param:
         try:
             np.random.seed(dropout_param["seed"])
@@ -99,9 +99,7 @@ def dropout_backward(dout, cache):
         _check.floats(("dout",), dout)
         return dout
     if mask is None:
-        raise ValueError(
-            "cache must hold a mask for mode 'train'; it was made in mode 'test'"
-        )
+        raise ValueError("cache must hold a mask for mode 'train'; it was made in mode 'test'")
     half = getattr(dout, "dtype", None) == _check.F2
     dtype, dout, mask = _check.floats(("dout", "mask"), dout, mask)
     if half and dtype == _check.F4:

@@ -144,9 +144,7 @@ def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
     dtype, cols = _check.floats(("cols",), cols)
     shape = _image_shape(N, C, H, W)
     N, C = shape[:2]
-    kh, kw, pad, stride, OH, OW = field(
-        shape, HH, WW, pad, stride, ("HH", "WW", "pad", "stride")
-    )
+    kh, kw, pad, stride, OH, OW = field(shape, HH, WW, pad, stride, ("HH", "WW", "pad", "stride"))
     _check.shape("cols", cols, (C, kh, kw, N, OH, OW), "channels, filter, images, output")
     x = np.empty(shape, cols.dtype)
     if x.size:

@@ -20,7 +20,8 @@ def _window(x, pool_param):
         raise ValueError(
             f"pool_param must describe a window that fits the image {H}x{W}; got {height}x{width}"
         )
-    return height, width, stride, output_size(H, height, 0, stride), output_size(W, width, 0, stride)
+    OH, OW = output_size(H, height, 0, stride), output_size(W, width, 0, stride)
+    return height, width, stride, OH, OW
 
 
 def _tiles(x, pool_param):
