@@ -12,7 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
@@ -43,9 +43,7 @@ class MesonBuildExt(build_ext):
         except subprocess.CalledProcessError as error:
             raise SystemExit(error.returncode) from None
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        for module in sorted((build / "fastbn" / "_ext").glob(f"*{suffix}")) or sorted(
-            build.glob(f"*{suffix}")
-        ):
+        for module in sorted(build.glob(f"*{suffix}")):
             target = ROOT / "fastbn" / "_ext" / module.name
             if not target.exists() or target.stat().st_mtime < module.stat().st_mtime:
                 # A new file under the old name: writing into a module that is loaded somewhere,
@@ -54,4 +52,11 @@ class MesonBuildExt(build_ext):
                 os.replace(target.with_suffix(".new"), target)
 
 
-setup(packages=[], ext_modules=[], cmdclass={"build_ext": MesonBuildExt})
+class Driver(Distribution):
+    """Reads no metadata: pyproject.toml is for the real build, in a form old setuptools reject."""
+
+    def parse_config_files(self, *args, **kwargs):
+        pass
+
+
+setup(packages=[], ext_modules=[], cmdclass={"build_ext": MesonBuildExt}, distclass=Driver)

@@ -62,7 +62,7 @@ if _default is None:
     _default = _cores()
 
 
-def set_num_threads(num_threads):
+def set_num_threads(num_threads: int | None) -> None:
     """Set how many threads the kernels may use.
 
     Parameters
@@ -80,7 +80,7 @@ def set_num_threads(num_threads):
     _requested = None if num_threads is None else _count(num_threads, "num_threads")
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Threads that a large enough kernel call made now would use.
 
     Returns

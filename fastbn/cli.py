@@ -87,35 +87,81 @@ def _parser() -> argparse.ArgumentParser:
             help += " (default %(default)s)"
         train.add_argument(name, help=help, **options)
 
-    add("--data", metavar="DIR", help="folder of the CIFAR-10 python batches, instead of the "
-        "handwritten digits that come with scikit-learn")
+    add(
+        "--data",
+        metavar="DIR",
+        help="folder of the CIFAR-10 python batches, instead of the "
+        "handwritten digits that come with scikit-learn",
+    )
     count = _number(int, 1)
     for name, default in (("training", 49000), ("validation", 1000), ("test", 1000)):
-        add(f"--num-{name}", type=count, metavar="N",
-            help=f"{name} images of --data (default {default})")
-    add("--normalization", choices=("batchnorm", "layernorm", "none"), default="batchnorm",
-        help="what stands between an affine layer and its relu")
-    add("--hidden", type=_widths, default="100,100,100", metavar="N,N,...",
-        help="widths of the hidden layers; empty for a linear classifier")
+        add(
+            f"--num-{name}",
+            type=count,
+            metavar="N",
+            help=f"{name} images of --data (default {default})",
+        )
+    add(
+        "--normalization",
+        choices=("batchnorm", "layernorm", "none"),
+        default="batchnorm",
+        help="what stands between an affine layer and its relu",
+    )
+    add(
+        "--hidden",
+        type=_widths,
+        default="100,100,100",
+        metavar="N,N,...",
+        help="widths of the hidden layers; empty for a linear classifier",
+    )
     add("--epochs", type=count, default=15, metavar="N", help="passes over the training set")
     add("--batch-size", type=count, default=50, metavar="N", help="images of one step")
     add("--optimizer", choices=tuple(_LEARNING_RATES), default="adam", help="update rule")
-    add("--learning-rate", type=_number(float, 0), metavar="X",
+    add(
+        "--learning-rate",
+        type=_number(float, 0),
+        metavar="X",
         help="step size (default "
-        + ", ".join(f"{rate:g} for {rule}" for rule, rate in _LEARNING_RATES.items()) + ")")
-    add("--lr-decay", type=_number(float, 0, above=True), default=0.95, metavar="X",
-        help="factor on the step size after every epoch")
-    add("--weight-scale", type=_number(float, 0), default=0.05, metavar="X",
-        help="standard deviation of the initial weights")
+        + ", ".join(f"{rate:g} for {rule}" for rule, rate in _LEARNING_RATES.items())
+        + ")",
+    )
+    add(
+        "--lr-decay",
+        type=_number(float, 0, above=True),
+        default=0.95,
+        metavar="X",
+        help="factor on the step size after every epoch",
+    )
+    add(
+        "--weight-scale",
+        type=_number(float, 0),
+        default=0.05,
+        metavar="X",
+        help="standard deviation of the initial weights",
+    )
     add("--reg", type=_number(float, 0), default=0.0, metavar="X", help="L2 regularisation")
-    add("--dropout", type=_number(float, 0, 1, above=True), default=1.0, metavar="KEEP",
-        help="probability that dropout keeps a unit; 1 is no dropout")
+    add(
+        "--dropout",
+        type=_number(float, 0, 1, above=True),
+        default=1.0,
+        metavar="KEEP",
+        help="probability that dropout keeps a unit; 1 is no dropout",
+    )
     add("--dtype", choices=("float32", "float64"), default="float32", help="of the whole net")
-    add("--seed", type=_number(int, 0, 2**32 - 1), default=0, metavar="N",
-        help="of the random numbers")
+    add(
+        "--seed",
+        type=_number(int, 0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="of the random numbers",
+    )
     add("--out", default="fastbn-run", metavar="DIR", help="folder of the results")
-    add("--threads", type=count, metavar="N",
-        help="threads of the kernels (default: what the machine has)")
+    add(
+        "--threads",
+        type=count,
+        metavar="N",
+        help="threads of the kernels (default: what the machine has)",
+    )
     train.add_argument("--quiet", action="store_true", help="print the results only")
     return parser
 
@@ -172,9 +218,15 @@ def _train(args: argparse.Namespace) -> None:
         data[key] = data[key].astype(args.dtype)
     steps = args.epochs * max(len(data["X_train"]) // args.batch_size, 1)
     solver = Solver(
-        net, data, update_rule=args.optimizer, optim_config={"learning_rate": args.learning_rate},
-        lr_decay=args.lr_decay, batch_size=args.batch_size, num_epochs=args.epochs,
-        print_every=steps, verbose=not args.quiet,
+        net,
+        data,
+        update_rule=args.optimizer,
+        optim_config={"learning_rate": args.learning_rate},
+        lr_decay=args.lr_decay,
+        batch_size=args.batch_size,
+        num_epochs=args.epochs,
+        print_every=steps,
+        verbose=not args.quiet,
     )
     solver.train()
 
@@ -186,8 +238,10 @@ def _train(args: argparse.Namespace) -> None:
         print(f"{name} accuracy: {accuracies[key]:.4f}")
     times = _time_steps(net, data, args)
     threads = "1 thread" if times["threads"] == 1 else f"up to {times['threads']} threads"
-    print(f"training step: fastbn {1e3 * times['fastbn']:.3f} ms ({threads}), "
-          f"NumPy {1e3 * times['numpy']:.3f} ms, ratio {times['ratio']:.2f}")
+    print(
+        f"training step: fastbn {1e3 * times['fastbn']:.3f} ms ({threads}), "
+        f"NumPy {1e3 * times['numpy']:.3f} ms, ratio {times['ratio']:.2f}"
+    )
 
     options = {key: value for key, value in vars(args).items() if key != "command"}
     history = {
@@ -201,8 +255,10 @@ def _train(args: argparse.Namespace) -> None:
     }
     _write(os.path.join(args.out, "history.json"), lambda file: file.write(_to_json(history)))
     figure = _plot(history)
-    _write(os.path.join(args.out, "history.png"),
-           lambda file: figure.savefig(file, format="png", dpi=150))
+    _write(
+        os.path.join(args.out, "history.png"),
+        lambda file: figure.savefig(file, format="png", dpi=150),
+    )
 
 
 def _load_data(args: argparse.Namespace) -> data_utils.Data:
@@ -252,7 +308,10 @@ def _time_steps(
                     seconds[name].append(time.perf_counter() - start)
     fast, plain = (statistics.median(seconds[name]) for name in contenders)
     return {
-        "fastbn": fast, "numpy": plain, "ratio": plain / fast, "threads": fastbn.get_num_threads()
+        "fastbn": fast,
+        "numpy": plain,
+        "ratio": plain / fast,
+        "threads": fastbn.get_num_threads(),
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from . import _ext, _threads
 
 
-def show_config(mode="stdout"):
+def show_config(mode: str = "stdout") -> dict[str, dict[str, object]] | None:
     """Show versions, compiler, CPU level, OpenMP and threads.
 
     Parameters

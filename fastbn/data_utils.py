@@ -166,7 +166,10 @@ def get_CIFAR10_data(
     return _split(
         (X.transpose(0, 3, 1, 2), y),
         (X_test.transpose(0, 3, 1, 2), y_test),
-        num_training, num_validation, num_test, subtract_mean,
+        num_training,
+        num_validation,
+        num_test,
+        subtract_mean,
     )
 
 
@@ -207,8 +210,9 @@ def get_digits_data(
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits come with scikit-learn, which is not installed: "
-                          "pip install 'fastbn[train]'") from error
+        raise ImportError(
+            "the digits come with scikit-learn, which is not installed: pip install 'fastbn[train]'"
+        ) from error
     digits = load_digits()
     # RandomState, whose stream NumPy has frozen, so that the split never changes.
     order = np.random.RandomState(seed).permutation(len(digits.target))
@@ -217,11 +221,17 @@ def get_digits_data(
     _check.integer("num_test", num_test, 1)
     rest = len(y) - num_test
     if num_validation >= rest:
-        raise ValueError(f"num_validation + num_test must be less than {len(y)}; "
-                         f"got {num_validation} + {num_test}")
+        raise ValueError(
+            f"num_validation + num_test must be less than {len(y)}; "
+            f"got {num_validation} + {num_test}"
+        )
     return _split(
-        (X[:rest], y[:rest]), (X[rest:], y[rest:]),
-        rest - num_validation, num_validation, num_test, subtract_mean,
+        (X[:rest], y[:rest]),
+        (X[rest:], y[rest:]),
+        rest - num_validation,
+        num_validation,
+        num_test,
+        subtract_mean,
     )
 
 
@@ -240,8 +250,10 @@ def _split(
     (X, y), (X_test, y_test) = train, test
     end = num_training + num_validation
     if end > len(y):
-        raise ValueError(f"num_training + num_validation must be at most {len(y)}; "
-                         f"got {num_training} + {num_validation}")
+        raise ValueError(
+            f"num_training + num_validation must be at most {len(y)}; "
+            f"got {num_training} + {num_validation}"
+        )
     if num_test > len(y_test):
         raise ValueError(f"num_test must be at most {len(y_test)}; got {num_test}")
     data = {
@@ -263,8 +275,9 @@ def _find_CIFAR10() -> str:
     for folder in _CIFAR10_DIRS:
         if os.path.isdir(folder):
             return folder
-    raise FileNotFoundError(f"no CIFAR-10 batches in {' or '.join(_CIFAR10_DIRS)} of "
-                            f"{os.getcwd()!r}; pass cifar10_dir")
+    raise FileNotFoundError(
+        f"no CIFAR-10 batches in {' or '.join(_CIFAR10_DIRS)} of {os.getcwd()!r}; pass cifar10_dir"
+    )
 
 
 def _read_batch(
@@ -278,17 +291,22 @@ def _read_batch(
         raise FileNotFoundError(f"no such CIFAR-10 batch: {os.fspath(filename)!r}") from None
     name = os.fspath(filename)
     if not isinstance(batch, dict) or "data" not in batch or "labels" not in batch:
-        raise ValueError(f"{name} is not a CIFAR-10 batch: it must hold a dict with the keys "
-                         "data and labels")
+        raise ValueError(
+            f"{name} is not a CIFAR-10 batch: it must hold a dict with the keys data and labels"
+        )
     pixels = np.asarray(batch["data"])
     size = int(np.prod(_CIFAR10_IMAGE))
     if pixels.ndim != 2 or pixels.shape[1] != size or pixels.dtype.kind not in "iuf":
-        raise ValueError(f"{name} is not a CIFAR-10 batch: data must be numbers of shape "
-                         f"(N, {size}); got {pixels.dtype} of shape {pixels.shape}")
+        raise ValueError(
+            f"{name} is not a CIFAR-10 batch: data must be numbers of shape "
+            f"(N, {size}); got {pixels.dtype} of shape {pixels.shape}"
+        )
     labels = np.asarray(batch["labels"])
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"{name} is not a CIFAR-10 batch: labels must be {len(pixels)} integers; "
-                         f"got {labels.dtype} of shape {labels.shape}")
+        raise ValueError(
+            f"{name} is not a CIFAR-10 batch: labels must be {len(pixels)} integers; "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
     if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"{name} is not a CIFAR-10 batch: labels must be one or more of 0 to 9")
     return pixels.reshape(-1, *_CIFAR10_IMAGE), labels.astype(np.int64)

@@ -221,8 +221,10 @@ def grad_check_sparse(
     if x.size == 0:
         raise ValueError(f"x must have at least one element; got shape {x.shape}")
     if np.shape(analytic_grad) != x.shape:
-        raise ValueError(f"analytic_grad must have the shape of x, {x.shape}; "
-                         f"got shape {np.shape(analytic_grad)}")
+        raise ValueError(
+            f"analytic_grad must have the shape of x, {x.shape}; "
+            f"got shape {np.shape(analytic_grad)}"
+        )
     for _ in range(num_checks):
         index = tuple(random.randrange(length) for length in x.shape)
         plus, minus = _evaluate_around(lambda: f(x), x, index, h)
@@ -253,12 +255,15 @@ def _evaluate_around(
 def _check(x: npt.NDArray[np.floating], h: float, name: str = "x") -> None:
     """Refuse what cannot be perturbed in place by `h`."""
     if not isinstance(x, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, because it is perturbed in place; "
-                        f"got {type(x).__name__}")
+        raise TypeError(
+            f"{name} must be a NumPy array, because it is perturbed in place; "
+            f"got {type(x).__name__}"
+        )
     if not np.issubdtype(x.dtype, np.floating):
         raise TypeError(f"{name} must have a floating dtype; got {x.dtype}")
     if not x.flags.writeable:
-        raise ValueError(f"{name} must be writable, because it is perturbed in place; "
-                         "got a read-only array")
+        raise ValueError(
+            f"{name} must be writable, because it is perturbed in place; got a read-only array"
+        )
     if not h > 0:
         raise ValueError(f"h must be positive; got {h!r}")

@@ -1,6 +1,10 @@
 """Composed layers. The star imports are the course's: its users take layers from here too."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .fast_layers import *
 from .layers import *
@@ -22,7 +26,7 @@ from .layers import (
 )
 
 
-def affine_relu_forward(x, w, b):
+def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], Any]:
     """Affine layer, then relu.
 
     Parameters
@@ -42,13 +46,20 @@ def affine_relu_forward(x, w, b):
     return out, (fc_cache, relu_cache)
 
 
-def affine_relu_backward(dout, cache):
+def affine_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`affine_relu_forward`: ``dx, dw, db``."""
     fc_cache, relu_cache = cache
     return affine_backward(relu_backward(dout, relu_cache), fc_cache)
 
 
-def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
+def affine_bn_relu_forward(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: dict[str, Any],
+) -> tuple[NDArray[Any], Any]:
     """Affine layer, batch normalization, relu.
 
     Parameters
@@ -71,14 +82,21 @@ def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
     return out, (fc_cache, bn_cache, relu_cache)
 
 
-def affine_bn_relu_backward(dout, cache):
+def affine_bn_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`affine_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
     return *affine_backward(dout, fc_cache), dgamma, dbeta
 
 
-def affine_ln_relu_forward(x, w, b, gamma, beta, ln_param):
+def affine_ln_relu_forward(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    ln_param: Mapping[str, Any],
+) -> tuple[NDArray[Any], Any]:
     """Affine layer, layer normalization, relu.
 
     Parameters
@@ -101,14 +119,16 @@ def affine_ln_relu_forward(x, w, b, gamma, beta, ln_param):
     return out, (fc_cache, ln_cache, relu_cache)
 
 
-def affine_ln_relu_backward(dout, cache):
+def affine_ln_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`affine_ln_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, ln_cache, relu_cache = cache
     dout, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), ln_cache)
     return *affine_backward(dout, fc_cache), dgamma, dbeta
 
 
-def conv_relu_forward(x, w, b, conv_param):
+def conv_relu_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Convolution, then relu.
 
     Parameters
@@ -130,13 +150,21 @@ def conv_relu_forward(x, w, b, conv_param):
     return out, (conv_cache, relu_cache)
 
 
-def conv_relu_backward(dout, cache):
+def conv_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`conv_relu_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache = cache
     return conv_backward_fast(relu_backward(dout, relu_cache), conv_cache)
 
 
-def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
+def conv_bn_relu_forward(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    conv_param: Mapping[str, Any],
+    bn_param: dict[str, Any],
+) -> tuple[NDArray[Any], Any]:
     """Convolution, spatial batch normalization, relu.
 
     Parameters
@@ -161,14 +189,20 @@ def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
     return out, (conv_cache, bn_cache, relu_cache)
 
 
-def conv_bn_relu_backward(dout, cache):
+def conv_bn_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`conv_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     conv_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
     return *conv_backward_fast(dout, conv_cache), dgamma, dbeta
 
 
-def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
+def conv_relu_pool_forward(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    conv_param: Mapping[str, Any],
+    pool_param: Mapping[str, Any],
+) -> tuple[NDArray[Any], Any]:
     """Convolution, relu, max pooling.
 
     Parameters
@@ -193,7 +227,7 @@ def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
     return out, (conv_cache, relu_cache, pool_cache)
 
 
-def conv_relu_pool_backward(dout, cache):
+def conv_relu_pool_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`conv_relu_pool_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache, pool_cache = cache
     dout = relu_backward(max_pool_backward_fast(dout, pool_cache), relu_cache)

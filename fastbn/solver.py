@@ -119,8 +119,9 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             if getattr(self, name) is not None:
                 _check.integer(name, getattr(self, name), 1)
         if not isinstance(self.checkpoint_name, (str, os.PathLike, type(None))):
-            raise TypeError("checkpoint_name must be a string, a path or None; "
-                            f"got {self.checkpoint_name!r}")
+            raise TypeError(
+                f"checkpoint_name must be a string, a path or None; got {self.checkpoint_name!r}"
+            )
 
     def _reset(self) -> None:
         """Set up the bookkeeping of a fresh run."""
@@ -146,9 +147,20 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         if self.checkpoint_name is None:
             return
         names = (
-            "model", "update_rule", "lr_decay", "optim_config", "optim_configs", "batch_size",
-            "num_train_samples", "num_val_samples", "epoch", "best_val_acc", "best_params",
-            "loss_history", "train_acc_history", "val_acc_history",
+            "model",
+            "update_rule",
+            "lr_decay",
+            "optim_config",
+            "optim_configs",
+            "batch_size",
+            "num_train_samples",
+            "num_val_samples",
+            "epoch",
+            "best_val_acc",
+            "best_params",
+            "loss_history",
+            "train_acc_history",
+            "val_acc_history",
         )
         filename = f"{os.fspath(self.checkpoint_name)}_epoch_{self.epoch}.pkl"
         self._print(f'Saving checkpoint to "{filename}"')
@@ -218,8 +230,9 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             for t in range(num_iterations):
                 self._step()
                 if t % self.print_every == 0:
-                    self._print(f"(Iteration {t + 1} / {num_iterations}) "
-                                f"loss: {self.loss_history[-1]:f}")
+                    self._print(
+                        f"(Iteration {t + 1} / {num_iterations}) loss: {self.loss_history[-1]:f}"
+                    )
                 epoch_end = (t + 1) % iterations_per_epoch == 0
                 if epoch_end:
                     self.epoch += 1
@@ -246,8 +259,10 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             self.best_val_acc = val_acc
             self.best_params = {name: w.copy() for name, w in self.model.params.items()}
         self._save_checkpoint()
-        self._print(f"(Epoch {self.epoch} / {self.num_epochs}) "
-                    f"train acc: {train_acc:f}; val_acc: {val_acc:f}")
+        self._print(
+            f"(Epoch {self.epoch} / {self.num_epochs}) "
+            f"train acc: {train_acc:f}; val_acc: {val_acc:f}"
+        )
 
     def _check_checkpoint_folder(self) -> None:
         # Here rather than in __init__: the folder may be made between the two. And here rather
@@ -256,8 +271,10 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             return
         folder = os.path.dirname(os.fspath(self.checkpoint_name))
         if folder and not os.path.isdir(folder):
-            raise FileNotFoundError(f"checkpoint_name must lie in an existing folder; "
-                                    f"got {os.fspath(self.checkpoint_name)!r}")
+            raise FileNotFoundError(
+                f"checkpoint_name must lie in an existing folder; "
+                f"got {os.fspath(self.checkpoint_name)!r}"
+            )
 
     def _print(self, line: str) -> None:
         if not self.verbose:
@@ -301,8 +318,9 @@ def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
 
 def _check_model(model: Any) -> None:
     if not callable(getattr(model, "loss", None)) or not hasattr(model, "params"):
-        raise TypeError("model must have a dict params and a method loss; "
-                        f"got {type(model).__name__}")
+        raise TypeError(
+            f"model must have a dict params and a method loss; got {type(model).__name__}"
+        )
 
 
 def _check_data(data: Any) -> list[npt.NDArray[Any]]:
@@ -322,6 +340,7 @@ def _check_pair(
         if array.ndim == 0 or array.shape[0] == 0:
             raise ValueError(f"{name} must have at least one sample; got shape {array.shape}")
     if x.shape[0] != y.shape[0]:
-        raise ValueError(f"{x_name} and {y_name} must have the same length; "
-                         f"got {x.shape[0]} and {y.shape[0]}")
+        raise ValueError(
+            f"{x_name} and {y_name} must have the same length; got {x.shape[0]} and {y.shape[0]}"
+        )
     return x, y

@@ -44,10 +44,16 @@ def test_the_table_of_operations_is_complete():
         assert list(arguments) == list(inspect.signature(getattr(layers, name)).parameters)
 
 
+def _parameters(function):
+    """Names, kinds and defaults; only the public side is annotated."""
+    parameters = inspect.signature(function).parameters.values()
+    return [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+
+
 def test_reference_has_the_same_functions():
     fast, plain = public_functions(layers), public_functions(reference)
-    assert {name: inspect.signature(function) for name, function in fast.items()} == {
-        name: inspect.signature(function) for name, function in plain.items()
+    assert {name: _parameters(function) for name, function in fast.items()} == {
+        name: _parameters(function) for name, function in plain.items()
     }
 
 

@@ -48,9 +48,7 @@ def test_equals_reference(shape, mode, dtype, level, num_threads, rng):
 @pytest.mark.parametrize("shape", cases.IMAGES, ids=str)
 def test_spatial_equals_reference(shape, mode, dtype, level, num_threads, rng):
     x = (3 * rng.standard_normal(shape) + 1).astype(dtype)
-    _check(
-        "spatial_batchnorm_forward", "spatial_batchnorm_backward", x, shape[1], dtype, mode, rng
-    )
+    _check("spatial_batchnorm_forward", "spatial_batchnorm_backward", x, shape[1], dtype, mode, rng)
 
 
 def test_alternative_backward_is_the_same(rng):

@@ -24,7 +24,7 @@ def _meson_value(name):
 
 KERNELS = _meson_value("kernels")
 NAMED = {f"{folder}/{name}" for folder, names in _meson_value("sources").items() for name in names}
-MODULES = {"_runtime", *(f"{kernel}_{level}" for kernel in KERNELS
+MODULES = {"_cyutility", "_runtime", *(f"{kernel}_{level}" for kernel in KERNELS
                          for level in _ext.runtime.levels_built)}  # fmt: skip
 
 

@@ -52,7 +52,9 @@ def test_output_and_files(tmp_path, capsys):
     lines = out.splitlines()
     assert err == ""
     assert [line.split(":")[0] for line in lines[-6:-3]] == [
-        "train accuracy", "validation accuracy", "test accuracy"
+        "train accuracy",
+        "validation accuracy",
+        "test accuracy",
     ]
     assert lines[-3].startswith("training step: fastbn ") and "ratio" in lines[-3]
     written = [str(tmp_path / "out" / name) for name in ("history.json", "history.png")]
@@ -87,12 +89,16 @@ def test_quiet(tmp_path, capsys):
     assert len(out.splitlines()) == 6 and "Epoch" not in out and err == ""
 
 
-@pytest.mark.parametrize("options", [
-    ["--normalization", "layernorm", "--dropout", "0.8", "--dtype", "float64", "--reg", "0.01"],
-    ["--normalization", "none", "--optimizer", "sgd", "--lr-decay", "0.5"],
-    ["--optimizer", "sgd_momentum", "--learning-rate", "0.01", "--weight-scale", "0.1"],
-    ["--optimizer", "rmsprop", "--hidden", "", "--batch-size", "2000", "--epochs", "1"],
-], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--normalization", "layernorm", "--dropout", "0.8", "--dtype", "float64", "--reg", "0.01"],
+        ["--normalization", "none", "--optimizer", "sgd", "--lr-decay", "0.5"],
+        ["--optimizer", "sgd_momentum", "--learning-rate", "0.01", "--weight-scale", "0.1"],
+        ["--optimizer", "rmsprop", "--hidden", "", "--batch-size", "2000", "--epochs", "1"],
+    ],
+    ids=" ".join,
+)
 def test_options(options, tmp_path):
     assert train(tmp_path, *QUICK, "--quiet", *options) == 0
 
@@ -109,8 +115,18 @@ def test_threads(tmp_path):
 
 def test_diverging_loss_is_valid_json(tmp_path):
     with np.errstate(all="ignore"):
-        train(tmp_path, "--quiet", "--optimizer", "sgd", "--normalization", "none", "--epochs", "5",
-              "--learning-rate", "1e30")
+        train(
+            tmp_path,
+            "--quiet",
+            "--optimizer",
+            "sgd",
+            "--normalization",
+            "none",
+            "--epochs",
+            "5",
+            "--learning-rate",
+            "1e30",
+        )
     text = (tmp_path / "out" / "history.json").read_text()
     assert None in json.loads(text, parse_constant=pytest.fail)["loss_history"]
 
@@ -121,11 +137,14 @@ def test_cifar_folder(cifar, tmp_path):
     assert len(history(tmp_path)["loss_history"]) == 2
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda folder: [path.unlink() for path in folder.iterdir()], "no such CIFAR-10 batch"),
-    (lambda folder: (folder / "test_batch").write_bytes(b"\x80\x02}"), "not a readable pickle"),
-    (lambda folder: None, "num_training + num_validation must be at most 40; got 49000 + 1000"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "no such CIFAR-10 batch"),
+        (lambda folder: (folder / "test_batch").write_bytes(b"\x80\x02}"), "not a readable pickle"),
+        (lambda folder: None, "num_training + num_validation must be at most 40; got 49000 + 1000"),
+    ],
+)
 def test_bad_data_folder(spoil, message, cifar, tmp_path, capsys):
     spoil(cifar)
     assert train(tmp_path, "--data", str(cifar)) == 1
@@ -161,10 +180,13 @@ def test_failed_write_leaves_the_old_file(tmp_path, capsys, monkeypatch):
     assert path.read_text() == "old" and os.listdir(path.parent) == ["history.json"]
 
 
-@pytest.mark.parametrize(("module", "message"), [
-    ("matplotlib", "history.png needs matplotlib: pip install 'fastbn[train]'"),
-    ("sklearn.datasets", "scikit-learn, which is not installed: pip install 'fastbn[train]'"),
-])
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("matplotlib", "history.png needs matplotlib: pip install 'fastbn[train]'"),
+        ("sklearn.datasets", "scikit-learn, which is not installed: pip install 'fastbn[train]'"),
+    ],
+)
 def test_missing_extra(module, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     assert train(tmp_path, *QUICK) == 1
@@ -172,24 +194,30 @@ def test_missing_extra(module, message, tmp_path, capsys, monkeypatch):
     assert out == "" and message in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--normalization", "groupnorm"], "--normalization: invalid choice: 'groupnorm'"),
-    (["--optimizer", "lbfgs"], "--optimizer: invalid choice: 'lbfgs'"),
-    (["--dtype", "int"], "--dtype: invalid choice: 'int'"),
-    (["--hidden", "10,x"], "--hidden: must be an integer; got 'x'"),
-    (["--hidden", "10,0"], "--hidden: must be an integer at least 1; got '0'"),
-    (["--epochs", "0"], "--epochs: must be an integer at least 1; got '0'"),
-    (["--batch-size", "ten"], "--batch-size: must be an integer; got 'ten'"),
-    (["--learning-rate", "-1"], "--learning-rate: must be a number at least 0; got '-1'"),
-    (["--learning-rate", "nan"], "--learning-rate: must be a number at least 0; got 'nan'"),
-    (["--reg", "inf"], "--reg: must be a number at least 0; got 'inf'"),
-    (["--lr-decay", "0"], "--lr-decay: must be a number above 0; got '0'"),
-    (["--dropout", "1.5"], "--dropout: must be a number above 0 and at most 1; got '1.5'"),
-    (["--seed", "-1"], "--seed: must be an integer at least 0 and at most 4294967295; got '-1'"),
-    (["--threads", "100000"], "--threads: num_threads must be"),
-    (["--num-test", "5"], "--num-test need --data"),
-    (["--nonsense"], "unrecognized arguments: --nonsense"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--normalization", "groupnorm"], "--normalization: invalid choice: 'groupnorm'"),
+        (["--optimizer", "lbfgs"], "--optimizer: invalid choice: 'lbfgs'"),
+        (["--dtype", "int"], "--dtype: invalid choice: 'int'"),
+        (["--hidden", "10,x"], "--hidden: must be an integer; got 'x'"),
+        (["--hidden", "10,0"], "--hidden: must be an integer at least 1; got '0'"),
+        (["--epochs", "0"], "--epochs: must be an integer at least 1; got '0'"),
+        (["--batch-size", "ten"], "--batch-size: must be an integer; got 'ten'"),
+        (["--learning-rate", "-1"], "--learning-rate: must be a number at least 0; got '-1'"),
+        (["--learning-rate", "nan"], "--learning-rate: must be a number at least 0; got 'nan'"),
+        (["--reg", "inf"], "--reg: must be a number at least 0; got 'inf'"),
+        (["--lr-decay", "0"], "--lr-decay: must be a number above 0; got '0'"),
+        (["--dropout", "1.5"], "--dropout: must be a number above 0 and at most 1; got '1.5'"),
+        (
+            ["--seed", "-1"],
+            "--seed: must be an integer at least 0 and at most 4294967295; got '-1'",
+        ),
+        (["--threads", "100000"], "--threads: num_threads must be"),
+        (["--num-test", "5"], "--num-test need --data"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
 def test_bad_options(options, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         train(tmp_path, *options)

@@ -50,13 +50,20 @@ def test_published_gradients(make):
     # Where a gradient is as small as 5e-9, one rounding of the loss (4e-16, over 2h) moves the
     # relative error by 0.04. So the order of a sum shows in these figures; twice the published
     # ones (the larger, where two sets are published) is what rounding alone can make of them.
-    for name, published in (("W1", 3.053965e-04), ("W2", 1.822723e-02), ("W3", 3.422399e-04),
-                            ("b1", 3.477652e-05), ("b2", 2.517459e-03), ("b3", 9.711800e-10)):
+    for name, published in (
+        ("W1", 3.053965e-04),
+        ("W2", 1.822723e-02),
+        ("W3", 3.422399e-04),
+        ("b1", 3.477652e-05),
+        ("b2", 2.517459e-03),
+        ("b3", 9.711800e-10),
+    ):
         assert errors[name] < 2 * published, name
 
 
-@pytest.mark.parametrize(("size", "filter_size"), [((6, 6), 3), ((5, 7), 3), ((6, 4), 1),
-                                                   ((6, 7), 2), ((7, 6), 5)])
+@pytest.mark.parametrize(
+    ("size", "filter_size"), [((6, 6), 3), ((5, 7), 3), ((6, 4), 1), ((6, 7), 2), ((7, 6), 5)]
+)
 def test_gradients(make, size, filter_size):
     np.random.seed(1)
     X, y = np.random.randn(4, 2, *size), np.random.randint(3, size=4)
@@ -101,8 +108,12 @@ def test_defaults():
     model = ThreeLayerConvNet()
     shapes = {name: value.shape for name, value in model.params.items()}
     assert shapes == {
-        "W1": (32, 3, 7, 7), "b1": (32,), "W2": (32 * 16 * 16, 100), "b2": (100,),
-        "W3": (100, 10), "b3": (10,),
+        "W1": (32, 3, 7, 7),
+        "b1": (32,),
+        "W2": (32 * 16 * 16, 100),
+        "b2": (100,),
+        "W3": (100, 10),
+        "b3": (10,),
     }
     assert model.reg == 0 and model.dtype is np.float32
     np.random.seed(3)
@@ -121,18 +132,21 @@ def test_save_and_load(tmp_path):
         ThreeLayerConvNet((2, 6, 6), 4, 3, 5, 3).load(tmp_path / "net")
 
 
-@pytest.mark.parametrize(("kwargs", "error", "message"), [
-    ({"input_dim": (3, 32)}, ValueError, r"input_dim must be \(channels, height, width\)"),
-    ({"input_dim": (3, 0, 32)}, ValueError, r"input_dim\[1\] must be at least 1; got 0"),
-    ({"input_dim": (3, 2, 32), "filter_size": 2}, ValueError, "at least 2x2 numbers to pool"),
-    ({"num_filters": 2.5}, TypeError, "num_filters must be an integer; got 2.5"),
-    ({"filter_size": 0}, ValueError, "filter_size must be at least 1; got 0"),
-    ({"hidden_dim": 0}, ValueError, "hidden_dim must be at least 1; got 0"),
-    ({"num_classes": 0}, ValueError, "num_classes must be at least 1; got 0"),
-    ({"weight_scale": "big"}, TypeError, "weight_scale must be a number; got 'big'"),
-    ({"reg": np.nan}, ValueError, "reg must be finite and not negative; got nan"),
-    ({"dtype": "complex64"}, TypeError, "dtype must be a floating dtype; got 'complex64'"),
-])
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"input_dim": (3, 32)}, ValueError, r"input_dim must be \(channels, height, width\)"),
+        ({"input_dim": (3, 0, 32)}, ValueError, r"input_dim\[1\] must be at least 1; got 0"),
+        ({"input_dim": (3, 2, 32), "filter_size": 2}, ValueError, "at least 2x2 numbers to pool"),
+        ({"num_filters": 2.5}, TypeError, "num_filters must be an integer; got 2.5"),
+        ({"filter_size": 0}, ValueError, "filter_size must be at least 1; got 0"),
+        ({"hidden_dim": 0}, ValueError, "hidden_dim must be at least 1; got 0"),
+        ({"num_classes": 0}, ValueError, "num_classes must be at least 1; got 0"),
+        ({"weight_scale": "big"}, TypeError, "weight_scale must be a number; got 'big'"),
+        ({"reg": np.nan}, ValueError, "reg must be finite and not negative; got nan"),
+        ({"dtype": "complex64"}, TypeError, "dtype must be a floating dtype; got 'complex64'"),
+    ],
+)
 def test_bad_arguments(kwargs, error, message):
     with pytest.raises(error, match=message):
         ThreeLayerConvNet(**kwargs)

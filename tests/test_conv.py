@@ -65,9 +65,7 @@ def test_forward_and_backward_are_adjoint(dtype, num_threads, rng):
     bound = cases.tolerance(dtype, out.size) * np.linalg.norm(out) * np.linalg.norm(dout)
     assert abs(np.vdot(x.astype(np.float64), dx) - product) < bound
     assert abs(np.vdot(w.astype(np.float64), dw) - product) < bound
-    np.testing.assert_allclose(
-        db, dout.sum(axis=(0, 2, 3), dtype=np.float64), rtol=1e-5, atol=1e-4
-    )
+    np.testing.assert_allclose(db, dout.sum(axis=(0, 2, 3), dtype=np.float64), rtol=1e-5, atol=1e-4)
 
 
 def test_a_nan_reaches_the_windows_that_see_it(level):

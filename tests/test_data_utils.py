@@ -39,13 +39,23 @@ def cifar(tmp_path):
 def python2_pickle(array):
     """A uint8 matrix as Python 2 pickles it: the bytes as a string."""
     N, D = array.shape
-    return b"".join([
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR",
-        b"(K\x01", b"J", struct.pack("<i", N), b"J", struct.pack("<i", D), b"\x86",
-        b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR",
-        b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb",
-        b"\x89T", struct.pack("<i", array.size), array.tobytes(), b"tb.",
-    ])
+    return b"".join(
+        [
+            b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR",
+            b"(K\x01",
+            b"J",
+            struct.pack("<i", N),
+            b"J",
+            struct.pack("<i", D),
+            b"\x86",
+            b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR",
+            b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb",
+            b"\x89T",
+            struct.pack("<i", array.size),
+            array.tobytes(),
+            b"tb.",
+        ]
+    )
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -89,8 +99,13 @@ class Evil:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_hostile_pickle_is_not_run(protocol, tmp_path):
     target = tmp_path / "created"
-    for evil in (Evil(open, str(target), "w"), Evil(eval, f"open({str(target)!r}, 'w')"),
-                 Evil(getattr, np.dtype, "type"), np.load, np.ndarray((1,), object)):
+    for evil in (
+        Evil(open, str(target), "w"),
+        Evil(eval, f"open({str(target)!r}, 'w')"),
+        Evil(getattr, np.dtype, "type"),
+        np.load,
+        np.ndarray((1,), object),
+    ):
         with pytest.raises(ValueError, match="not a readable pickle of plain arrays"):
             loads(pickle.dumps({"data": evil}, protocol=protocol))
     assert not target.exists()
@@ -111,32 +126,43 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(%b(I0\ntC\x01btR"
 OBJECTS = b"(I1\n(I1\nt" + DTYPE % b"O8" + STATE + b"I00\nC\x08AAAAAAAAtb."
 
 
-@pytest.mark.parametrize("data", [
-    # A dtype whose flags say that the bytes are pointers: the flags must be ignored or refused.
-    ARRAY % b"cnumpy\nndarray\n" + OBJECTS,
-    ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I1\ntX\x02\x00\x00\x00u1I00\nC\x01Atb.",
-    # More elements than bytes, and fewer.
-    ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I9\nt" + DTYPE % b"u1" + b"I00\nC\x01Atb.",
-    ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I0\nt" + DTYPE % b"u1" + b"I00\nC\x01Atb.",
-    # An array of another class; an array without content; a bare dtype; a bare class.
-    ARRAY % b"cnumpy\ndtype\n" + b".",
-    ARRAY % b"cnumpy\nndarray\n" + b".",
-    DTYPE % b"u1" + b".",
-    b"cnumpy\nndarray\n.",
-    # A codec that decompresses; attributes set on what a name stands for.
-    b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00ziptR.",
-    b"c_codecs\nencode\n}X\x01\x00\x00\x00aI1\nsb.",
-    b"cnumpy\nndarray\n)R}X\x01\x00\x00\x00aI1\nsb.",
-    b"", b"nonsense", b"\x80\x04\x95",
-], ids=range(14))
+@pytest.mark.parametrize(
+    "data",
+    [
+        # A dtype whose flags say that the bytes are pointers: the flags must be ignored or refused.
+        ARRAY % b"cnumpy\nndarray\n" + OBJECTS,
+        ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I1\ntX\x02\x00\x00\x00u1I00\nC\x01Atb.",
+        # More elements than bytes, and fewer.
+        ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I9\nt" + DTYPE % b"u1" + b"I00\nC\x01Atb.",
+        ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I0\nt" + DTYPE % b"u1" + b"I00\nC\x01Atb.",
+        # An array of another class; an array without content; a bare dtype; a bare class.
+        ARRAY % b"cnumpy\ndtype\n" + b".",
+        ARRAY % b"cnumpy\nndarray\n" + b".",
+        DTYPE % b"u1" + b".",
+        b"cnumpy\nndarray\n.",
+        # A codec that decompresses; attributes set on what a name stands for.
+        b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00ziptR.",
+        b"c_codecs\nencode\n}X\x01\x00\x00\x00aI1\nsb.",
+        b"cnumpy\nndarray\n)R}X\x01\x00\x00\x00aI1\nsb.",
+        b"",
+        b"nonsense",
+        b"\x80\x04\x95",
+    ],
+    ids=range(14),
+)
 def test_malformed_pickle(data):
     with pytest.raises(ValueError, match="the stream is not a readable pickle"):
         loads(data)
 
 
 def test_tampered_dtype_flags_are_ignored():
-    data = (ARRAY % b"cnumpy\nndarray\n" + b"(I1\n(I1\nt" + DTYPE % b"i8" + STATE
-            + b"I00\nC\x08\x01\0\0\0\0\0\0\0tb.")
+    data = (
+        ARRAY % b"cnumpy\nndarray\n"
+        + b"(I1\n(I1\nt"
+        + DTYPE % b"i8"
+        + STATE
+        + b"I00\nC\x08\x01\0\0\0\0\0\0\0tb."
+    )
     array = loads(data)
     np.testing.assert_array_equal(array, [1])
     assert not array.dtype.hasobject and array.dtype == np.int64
@@ -208,15 +234,21 @@ def test_truncated_file(cifar):
             load_CIFAR10(cifar[0])
 
 
-@pytest.mark.parametrize(("batch", "reason"), [
-    ([1, 2], "a dict with the keys data and labels"),
-    ({"data": np.zeros((2, 3072))}, "a dict with the keys data and labels"),
-    ({"data": np.zeros((2, 3000)), "labels": [1, 2]}, r"numbers of shape \(N, 3072\); got .*3000"),
-    ({"data": np.zeros((2, 3072)), "labels": [1]}, "labels must be 2 integers"),
-    ({"data": np.zeros((2, 3072)), "labels": ["a", "b"]}, "labels must be 2 integers"),
-    ({"data": np.zeros((2, 3072)), "labels": [0, 10]}, "labels must be one or more of 0 to 9"),
-    ({"data": np.zeros((0, 3072), "u1"), "labels": np.zeros(0, int)}, "one or more of 0 to 9"),
-])
+@pytest.mark.parametrize(
+    ("batch", "reason"),
+    [
+        ([1, 2], "a dict with the keys data and labels"),
+        ({"data": np.zeros((2, 3072))}, "a dict with the keys data and labels"),
+        (
+            {"data": np.zeros((2, 3000)), "labels": [1, 2]},
+            r"numbers of shape \(N, 3072\); got .*3000",
+        ),
+        ({"data": np.zeros((2, 3072)), "labels": [1]}, "labels must be 2 integers"),
+        ({"data": np.zeros((2, 3072)), "labels": ["a", "b"]}, "labels must be 2 integers"),
+        ({"data": np.zeros((2, 3072)), "labels": [0, 10]}, "labels must be one or more of 0 to 9"),
+        ({"data": np.zeros((0, 3072), "u1"), "labels": np.zeros(0, int)}, "one or more of 0 to 9"),
+    ],
+)
 def test_batch_that_is_none(batch, reason, tmp_path):
     path = tmp_path / "batch"
     path.write_bytes(pickle.dumps(batch))
@@ -224,14 +256,23 @@ def test_batch_that_is_none(batch, reason, tmp_path):
         load_CIFAR_batch(path)
 
 
-@pytest.mark.parametrize(("sizes", "error", "message"), [
-    ({"num_training": 15, "num_validation": 6, "num_test": 1}, ValueError,
-     r"num_training \+ num_validation must be at most 20; got 15 \+ 6"),
-    ({"num_training": 1, "num_validation": 1, "num_test": 5}, ValueError,
-     "num_test must be at most 4; got 5"),
-    ({"num_training": 0}, ValueError, "num_training must be at least 1; got 0"),
-    ({"num_training": 1.5}, TypeError, "num_training must be an integer; got 1.5"),
-])
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        (
+            {"num_training": 15, "num_validation": 6, "num_test": 1},
+            ValueError,
+            r"num_training \+ num_validation must be at most 20; got 15 \+ 6",
+        ),
+        (
+            {"num_training": 1, "num_validation": 1, "num_test": 5},
+            ValueError,
+            "num_test must be at most 4; got 5",
+        ),
+        ({"num_training": 0}, ValueError, "num_training must be at least 1; got 0"),
+        ({"num_training": 1.5}, TypeError, "num_training must be an integer; got 1.5"),
+    ],
+)
 def test_bad_sizes(cifar, sizes, error, message):
     with pytest.raises(error, match=message):
         get_CIFAR10_data(**sizes, cifar10_dir=cifar[0])

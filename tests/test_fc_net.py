@@ -45,11 +45,14 @@ def published_net(make, **kwargs):
     return make(FullyConnectedNet, [20, 30], **options, **kwargs)
 
 
-@pytest.mark.parametrize(("normalization", "losses"), [
-    (None, (2.3004790897684924, 7.052114776533016)),
-    ("batchnorm", (2.2611955101340957, 6.996533220108303)),
-    ("layernorm", (2.237831004146712, 7.10213782725159)),
-])
+@pytest.mark.parametrize(
+    ("normalization", "losses"),
+    [
+        (None, (2.3004790897684924, 7.052114776533016)),
+        ("batchnorm", (2.2611955101340957, 6.996533220108303)),
+        ("layernorm", (2.237831004146712, 7.10213782725159)),
+    ],
+)
 def test_published_losses_and_gradients(make, normalization, losses):
     X, y = published_batch()
     for reg, expected in zip((0, 3.14), losses, strict=True):
@@ -68,8 +71,11 @@ def test_published_losses_and_gradients(make, normalization, losses):
 def test_published_losses_with_dropout(make):
     X, y = published_batch()
     # Dropout seeds the global stream, so that the weights of each net depend on the one before.
-    for keep, expected in ((1, 2.3004790897684924), (0.75, 2.302371489704412),
-                           (0.5, 2.3042759220785896)):
+    for keep, expected in (
+        (1, 2.3004790897684924),
+        (0.75, 2.302371489704412),
+        (0.5, 2.3042759220785896),
+    ):
         model = published_net(make, dropout_keep_ratio=keep, seed=123)
         loss, grads = model.loss(X, y)
         assert loss == pytest.approx(expected, rel=2e-15)
@@ -80,8 +86,12 @@ def test_published_losses_with_dropout(make):
 
 def test_published_two_layer_net(make):
     model = make(TwoLayerNet, input_dim=5, hidden_dim=50, num_classes=7)
-    for name, start, stop in (("W1", -0.7, 0.3), ("b1", -0.1, 0.9),
-                              ("W2", -0.3, 0.4), ("b2", -0.9, 0.1)):
+    for name, start, stop in (
+        ("W1", -0.7, 0.3),
+        ("b1", -0.1, 0.9),
+        ("W2", -0.3, 0.4),
+        ("b2", -0.9, 0.1),
+    ):
         shape = model.params[name].shape
         model.params[name] = np.linspace(start, stop, np.prod(shape)).reshape(shape)
     X, y = np.linspace(-5.5, 4.5, 15).reshape(5, 3).T, np.array([0, 5, 1])
@@ -112,8 +122,18 @@ def test_two_layer_net_gradients(make):
 def test_gradients(make, hidden, normalization, keep):
     np.random.seed(1)
     X, y = np.random.randn(8, 2, 2), np.random.randint(3, size=8)
-    model = make(FullyConnectedNet, hidden, 4, 3, keep, normalization, reg=0.3, weight_scale=0.5,
-                 dtype=np.float64, seed=5)
+    model = make(
+        FullyConnectedNet,
+        hidden,
+        4,
+        3,
+        keep,
+        normalization,
+        reg=0.3,
+        weight_scale=0.5,
+        dtype=np.float64,
+        seed=5,
+    )
     for name, value in model.params.items():
         if name[0] != "W":
             value += 0.1 * np.random.randn(*value.shape)
@@ -146,8 +166,9 @@ def test_both_layers_agree(normalization, keep):
         layers = importlib.import_module(f"fastbn.{name}")
         net = type("Net", (FullyConnectedNet,), {"layers": layers})
         np.random.seed(4)
-        model = net([16, 17], 30, 5, keep, normalization, reg=0.1, weight_scale=0.1,
-                    dtype=np.float64)
+        model = net(
+            [16, 17], 30, 5, keep, normalization, reg=0.1, weight_scale=0.1, dtype=np.float64
+        )
         results.append((model.loss(X, y), model.loss(X)))
     (fast, fast_scores), (plain, plain_scores) = results
     assert fast[0] == pytest.approx(plain[0], rel=1e-13)
@@ -167,8 +188,16 @@ def test_inputs_are_left_alone(make):
 def test_attributes():
     model = FullyConnectedNet([7, 5], 4, 3, 0.8, "batchnorm", 0.1, 0.5, np.float64, 11)
     assert {name: value.shape for name, value in model.params.items()} == {
-        "W1": (4, 7), "b1": (7,), "gamma1": (7,), "beta1": (7,),
-        "W2": (7, 5), "b2": (5,), "gamma2": (5,), "beta2": (5,), "W3": (5, 3), "b3": (3,),
+        "W1": (4, 7),
+        "b1": (7,),
+        "gamma1": (7,),
+        "beta1": (7,),
+        "W2": (7, 5),
+        "b2": (5,),
+        "gamma2": (5,),
+        "beta2": (5,),
+        "W3": (5, 3),
+        "b3": (3,),
     }
     assert model.num_layers == 3
     assert model.use_dropout is True
@@ -226,22 +255,32 @@ def test_both_spellings_of_dropout():
     assert FullyConnectedNet([5], use_batchnorm=False).normalization is None
 
 
-@pytest.mark.parametrize(("kwargs", "error", "message"), [
-    ({"dropout": 0.5, "dropout_keep_ratio": 0.5}, TypeError, "two spellings of one argument"),
-    ({"use_batchnorm": True, "normalization": "batchnorm"}, TypeError, "two spellings"),
-    ({"normalization": "groupnorm"}, ValueError,
-     'normalization must be "batchnorm", "layernorm" or None; got \'groupnorm\''),
-    ({"dropout": 1.5}, ValueError, "dropout must be between 0 and 1; got 1.5"),
-    ({"dropout_keep_ratio": -0.5}, ValueError, "dropout_keep_ratio must be .*; got -0.5"),
-    ({"dropout": "half"}, TypeError, "dropout must be a number; got 'half'"),
-    ({"hidden_dims": [3, 0]}, ValueError, r"hidden_dims\[1\] must be at least 1; got 0"),
-    ({"hidden_dims": [3.5]}, TypeError, r"hidden_dims\[0\] must be an integer; got 3.5"),
-    ({"input_dim": 0}, ValueError, "input_dim must be at least 1; got 0"),
-    ({"num_classes": "3"}, TypeError, "num_classes must be an integer; got '3'"),
-    ({"reg": -1}, ValueError, "reg must be finite and not negative; got -1"),
-    ({"weight_scale": np.inf}, ValueError, "weight_scale must be finite and not negative; got inf"),
-    ({"dtype": int}, TypeError, "dtype must be a floating dtype"),
-])
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"dropout": 0.5, "dropout_keep_ratio": 0.5}, TypeError, "two spellings of one argument"),
+        ({"use_batchnorm": True, "normalization": "batchnorm"}, TypeError, "two spellings"),
+        (
+            {"normalization": "groupnorm"},
+            ValueError,
+            'normalization must be "batchnorm", "layernorm" or None; got \'groupnorm\'',
+        ),
+        ({"dropout": 1.5}, ValueError, "dropout must be between 0 and 1; got 1.5"),
+        ({"dropout_keep_ratio": -0.5}, ValueError, "dropout_keep_ratio must be .*; got -0.5"),
+        ({"dropout": "half"}, TypeError, "dropout must be a number; got 'half'"),
+        ({"hidden_dims": [3, 0]}, ValueError, r"hidden_dims\[1\] must be at least 1; got 0"),
+        ({"hidden_dims": [3.5]}, TypeError, r"hidden_dims\[0\] must be an integer; got 3.5"),
+        ({"input_dim": 0}, ValueError, "input_dim must be at least 1; got 0"),
+        ({"num_classes": "3"}, TypeError, "num_classes must be an integer; got '3'"),
+        ({"reg": -1}, ValueError, "reg must be finite and not negative; got -1"),
+        (
+            {"weight_scale": np.inf},
+            ValueError,
+            "weight_scale must be finite and not negative; got inf",
+        ),
+        ({"dtype": int}, TypeError, "dtype must be a floating dtype"),
+    ],
+)
 def test_bad_arguments(kwargs, error, message):
     with pytest.raises(error, match=message):
         FullyConnectedNet(**{"hidden_dims": [3], **kwargs})
@@ -287,8 +326,11 @@ def test_two_layer_net_save_and_load(tmp_path):
 def test_load_refuses_what_does_not_fit(tmp_path):
     path = tmp_path / "net"
     trained(normalization="batchnorm").save(path)
-    for other in (FullyConnectedNet([6, 4], 12, 3, normalization="batchnorm"),
-                  FullyConnectedNet([6], 12, 3), TwoLayerNet(12, 6, 3)):
+    for other in (
+        FullyConnectedNet([6, 4], 12, 3, normalization="batchnorm"),
+        FullyConnectedNet([6], 12, 3),
+        TwoLayerNet(12, 6, 3),
+    ):
         before = other.params
         with pytest.raises(ValueError, match="net must hold the parameters"):
             other.load(path)

@@ -149,11 +149,14 @@ def test_x_is_restored_when_f_raises(fail_at):
     np.testing.assert_array_equal(x, [1, 2, 3])
 
 
-@pytest.mark.parametrize("check", [
-    lambda x, **kwargs: eval_numerical_gradient(np.sum, x, False, **kwargs),
-    lambda x, **kwargs: eval_numerical_gradient_array(np.exp, x, 1.0, **kwargs),
-    lambda x, **kwargs: grad_check_sparse(np.sum, x, x, **kwargs),
-])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda x, **kwargs: eval_numerical_gradient(np.sum, x, False, **kwargs),
+        lambda x, **kwargs: eval_numerical_gradient_array(np.exp, x, 1.0, **kwargs),
+        lambda x, **kwargs: grad_check_sparse(np.sum, x, x, **kwargs),
+    ],
+)
 def test_rejects_what_cannot_be_perturbed(check):
     with pytest.raises(TypeError, match="x must be a NumPy array.*; got list"):
         check([1.0, 2.0])

@@ -15,9 +15,7 @@ def test_equals_reference(shape, G, keepdims, dtype, level, num_threads, rng):
         gamma, beta = gamma.reshape(1, C, 1, 1), beta.reshape(1, C, 1, 1)
     dout = rng.standard_normal(shape).astype(dtype)
     out, cache = layers.spatial_groupnorm_forward(x, gamma, beta, G, {"eps": 1e-3})
-    expected, expected_cache = reference.spatial_groupnorm_forward(
-        x, gamma, beta, G, {"eps": 1e-3}
-    )
+    expected, expected_cache = reference.spatial_groupnorm_forward(x, gamma, beta, G, {"eps": 1e-3})
     condition = cases.condition(x.reshape(-1, x[:1].size // G), 1, 1e-3) if x.size else 1
     cases.assert_same(out, expected, dtype, x[:1].size // G, condition)
     for actual, wanted in zip(

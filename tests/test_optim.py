@@ -110,10 +110,16 @@ def test_defaults():
     assert hyperparameters(optim.sgd) == {"learning_rate": 1e-2}
     assert hyperparameters(optim.sgd_momentum) == {"learning_rate": 1e-2, "momentum": 0.9}
     assert hyperparameters(optim.rmsprop) == {
-        "learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8,
+        "learning_rate": 1e-2,
+        "decay_rate": 0.99,
+        "epsilon": 1e-8,
     }
     assert hyperparameters(optim.adam) == {
-        "learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "t": 1,
+        "learning_rate": 1e-3,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "t": 1,
     }
 
 

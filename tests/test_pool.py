@@ -70,6 +70,4 @@ def test_a_window_with_nan_shares_nan():
     param = {"pool_height": 2, "pool_width": 2, "stride": 2}
     out, cache = layers.max_pool_forward_fast(x, param)
     dx = layers.max_pool_backward_fast(np.ones_like(out), cache)
-    np.testing.assert_array_equal(
-        dx, [[[[np.nan, np.nan, 0, 1], [np.nan, np.nan, 0, 0]]]]
-    )
+    np.testing.assert_array_equal(dx, [[[[np.nan, np.nan, 0, 1], [np.nan, np.nan, 0, 0]]]])

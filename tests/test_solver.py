@@ -64,10 +64,18 @@ def test_published_run(layers):
         data[f"y_{name}"] = rng.randint(10, size=N)
     net = type("Net", (ThreeLayerConvNet,), {"layers": importlib.import_module(f"fastbn.{layers}")})
     np.random.seed(231)
-    model = net((3, 8, 8), num_filters=4, filter_size=3, hidden_dim=20, weight_scale=1e-2,
-                dtype=np.float64)
-    solver = Solver(model, data, num_epochs=3, batch_size=20, update_rule="adam",
-                    optim_config={"learning_rate": 1e-2}, verbose=False)
+    model = net(
+        (3, 8, 8), num_filters=4, filter_size=3, hidden_dim=20, weight_scale=1e-2, dtype=np.float64
+    )
+    solver = Solver(
+        model,
+        data,
+        num_epochs=3,
+        batch_size=20,
+        update_rule="adam",
+        optim_config={"learning_rate": 1e-2},
+        verbose=False,
+    )
     solver.train()
     np.testing.assert_array_equal(
         np.round(solver.loss_history[:3], 10), [2.3025948367, 2.3061397998, 2.3033039373]
@@ -208,12 +216,15 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("stream", "verbose", "installed", "bar"), [
-    (Terminal, True, True, True),
-    (Terminal, False, True, False),
-    (Terminal, True, False, False),
-    (io.StringIO, True, True, False),
-])
+@pytest.mark.parametrize(
+    ("stream", "verbose", "installed", "bar"),
+    [
+        (Terminal, True, True, True),
+        (Terminal, False, True, False),
+        (Terminal, True, False, False),
+        (io.StringIO, True, True, False),
+    ],
+)
 def test_progress_bar(stream, verbose, installed, bar, monkeypatch, capsys):
     if not installed:
         monkeypatch.setitem(sys.modules, "tqdm", None)
@@ -235,8 +246,14 @@ def test_checkpoint_can_be_read(tmp_path):
     assert checkpoint["epoch"] == 2
     assert checkpoint["loss_history"] == solver.loss_history
     assert checkpoint["val_acc_history"] == solver.val_acc_history
-    assert {"lr_decay", "optim_config", "batch_size", "num_train_samples", "num_val_samples",
-            "train_acc_history"} <= set(checkpoint)
+    assert {
+        "lr_decay",
+        "optim_config",
+        "batch_size",
+        "num_train_samples",
+        "num_val_samples",
+        "train_acc_history",
+    } <= set(checkpoint)
 
     # What it holds is enough to go on where it was written.
     on = Solver(checkpoint["model"], make_data(), update_rule="adam", batch_size=10, verbose=False)
@@ -279,38 +296,55 @@ def test_folder_of_checkpoints_must_exist(tmp_path):
     assert solver.loss_history == []
 
 
-@pytest.mark.parametrize(("kwargs", "error", "message"), [
-    ({"a": 1, "b": 2}, ValueError, 'Unrecognized arguments "a", "b"'),
-    ({"update_rule": "x"}, ValueError, 'Invalid update_rule "x"'),
-    ({"update_rule": "_state"}, ValueError, 'Invalid update_rule "_state"'),
-    ({"update_rule": "np"}, ValueError, 'Invalid update_rule "np"'),
-    ({"update_rule": optim.sgd}, TypeError, "update_rule must be the name of a rule"),
-    ({"optim_config": 1e-3}, TypeError, "optim_config must be a dict; got float"),
-    ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
-    ({"batch_size": 10.0}, TypeError, "batch_size must be an integer; got 10.0"),
-    ({"num_epochs": -1}, ValueError, "num_epochs must be at least 0; got -1"),
-    ({"print_every": 0}, ValueError, "print_every must be at least 1; got 0"),
-    ({"num_train_samples": 0}, ValueError, "num_train_samples must be at least 1; got 0"),
-    ({"num_val_samples": "all"}, TypeError, "num_val_samples must be an integer; got 'all'"),
-    ({"lr_decay": "0.9"}, TypeError, "lr_decay must be a number; got '0.9'"),
-    ({"lr_decay": -1}, ValueError, "lr_decay must be positive and finite; got -1"),
-    ({"lr_decay": np.nan}, ValueError, "lr_decay must be positive and finite; got nan"),
-    ({"checkpoint_name": 3}, TypeError, "checkpoint_name must be a string, a path or None; got 3"),
-])
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"a": 1, "b": 2}, ValueError, 'Unrecognized arguments "a", "b"'),
+        ({"update_rule": "x"}, ValueError, 'Invalid update_rule "x"'),
+        ({"update_rule": "_state"}, ValueError, 'Invalid update_rule "_state"'),
+        ({"update_rule": "np"}, ValueError, 'Invalid update_rule "np"'),
+        ({"update_rule": optim.sgd}, TypeError, "update_rule must be the name of a rule"),
+        ({"optim_config": 1e-3}, TypeError, "optim_config must be a dict; got float"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
+        ({"batch_size": 10.0}, TypeError, "batch_size must be an integer; got 10.0"),
+        ({"num_epochs": -1}, ValueError, "num_epochs must be at least 0; got -1"),
+        ({"print_every": 0}, ValueError, "print_every must be at least 1; got 0"),
+        ({"num_train_samples": 0}, ValueError, "num_train_samples must be at least 1; got 0"),
+        ({"num_val_samples": "all"}, TypeError, "num_val_samples must be an integer; got 'all'"),
+        ({"lr_decay": "0.9"}, TypeError, "lr_decay must be a number; got '0.9'"),
+        ({"lr_decay": -1}, ValueError, "lr_decay must be positive and finite; got -1"),
+        ({"lr_decay": np.nan}, ValueError, "lr_decay must be positive and finite; got nan"),
+        (
+            {"checkpoint_name": 3},
+            TypeError,
+            "checkpoint_name must be a string, a path or None; got 3",
+        ),
+    ],
+)
 def test_bad_arguments(kwargs, error, message):
     with pytest.raises(error, match=message):
         make_solver(**kwargs)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"X_train": None}, "data must have the key 'X_train'"),
-    ({"y_val": None}, "data must have the key 'y_val'"),
-    ({"y_train": np.zeros(49, int)},
-     r"data\['X_train'\] and data\['y_train'\] must have the same length; got 50 and 49"),
-    ({"X_val": np.zeros((0, 4)), "y_val": np.zeros(0, int)},
-     r"data\['X_val'\] must have at least one sample; got shape \(0, 4\)"),
-    ({"y_train": np.array(3)}, r"data\['y_train'\] must have at least one sample; got shape \(\)"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"X_train": None}, "data must have the key 'X_train'"),
+        ({"y_val": None}, "data must have the key 'y_val'"),
+        (
+            {"y_train": np.zeros(49, int)},
+            r"data\['X_train'\] and data\['y_train'\] must have the same length; got 50 and 49",
+        ),
+        (
+            {"X_val": np.zeros((0, 4)), "y_val": np.zeros(0, int)},
+            r"data\['X_val'\] must have at least one sample; got shape \(0, 4\)",
+        ),
+        (
+            {"y_train": np.array(3)},
+            r"data\['y_train'\] must have at least one sample; got shape \(\)",
+        ),
+    ],
+)
 def test_bad_data(changes, message):
     data = {**make_data(), **changes}
     data = {key: value for key, value in data.items() if value is not None}

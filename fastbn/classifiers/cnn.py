@@ -84,8 +84,10 @@ class ThreeLayerConvNet(Net):
         # An even filter takes one row and one column off.
         pooled = [(size - (S + 1) % 2) // 2 for size in (H, W)]
         if min(pooled) < 1:
-            raise ValueError("input_dim must leave at least 2x2 numbers to pool; "
-                             f"got {input_dim!r} with filter_size {filter_size!r}")
+            raise ValueError(
+                "input_dim must leave at least 2x2 numbers to pool; "
+                f"got {input_dim!r} with filter_size {filter_size!r}"
+            )
         shapes = {
             1: (F, C, S, S),
             2: (F * pooled[0] * pooled[1], hidden_dim),

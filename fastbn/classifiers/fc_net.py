@@ -234,9 +234,7 @@ class FullyConnectedNet(Net):
         for i in range(1, last):
             out, cache = self._hidden_forward(out, i)
             caches.append(cache)
-        scores, cache = layers.affine_forward(
-            out, self.params[f"W{last}"], self.params[f"b{last}"]
-        )
+        scores, cache = layers.affine_forward(out, self.params[f"W{last}"], self.params[f"b{last}"])
         if y is None:
             return scores
 
@@ -302,8 +300,10 @@ class FullyConnectedNet(Net):
         for i, statistics in enumerate(loaded, start=1):
             for key, value in statistics.items():
                 if value.shape != self.params[f"gamma{i}"].shape:
-                    raise ValueError(f"{name} must hold {key}{i} of shape "
-                                     f"{self.params[f'gamma{i}'].shape}; got {value.shape}")
+                    raise ValueError(
+                        f"{name} must hold {key}{i} of shape "
+                        f"{self.params[f'gamma{i}'].shape}; got {value.shape}"
+                    )
         for bn_param, statistics in zip(self.bn_params, loaded, strict=True):
             # A net that was saved before its first step has none: then this one starts afresh too.
             for key in _STATISTICS:
@@ -313,21 +313,26 @@ class FullyConnectedNet(Net):
 
 def _one_normalization(normalization: str | None, use_batchnorm: bool | None) -> str | None:
     if normalization not in ("batchnorm", "layernorm", None):
-        raise ValueError('normalization must be "batchnorm", "layernorm" or None; '
-                         f"got {normalization!r}")
+        raise ValueError(
+            f'normalization must be "batchnorm", "layernorm" or None; got {normalization!r}'
+        )
     if use_batchnorm is None:
         return normalization
     if normalization is not None:
-        raise TypeError("normalization and use_batchnorm are two spellings of one argument: "
-                        f"give one of them; got {normalization!r} and {use_batchnorm!r}")
+        raise TypeError(
+            "normalization and use_batchnorm are two spellings of one argument: "
+            f"give one of them; got {normalization!r} and {use_batchnorm!r}"
+        )
     return "batchnorm" if use_batchnorm else None
 
 
 def _one_keep_ratio(dropout_keep_ratio: float, dropout: float | None) -> float:
     # A keep ratio of 1 cannot be told from the default, and is no dropout in any case.
     if dropout is not None and dropout_keep_ratio != 1:
-        raise TypeError("dropout_keep_ratio and dropout are two spellings of one argument: "
-                        f"give one of them; got {dropout_keep_ratio!r} and {dropout!r}")
+        raise TypeError(
+            "dropout_keep_ratio and dropout are two spellings of one argument: "
+            f"give one of them; got {dropout_keep_ratio!r} and {dropout!r}"
+        )
     name = "dropout_keep_ratio" if dropout is None else "dropout"
     keep = check_number(name, dropout_keep_ratio if dropout is None else dropout)
     if keep > 1:

@@ -1,8 +1,10 @@
 """Fully connected layer."""
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -38,7 +40,7 @@ def column_sums(x):
     return out
 
 
-def affine_forward(x, w, b):
+def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], Any]:
     """Fully connected layer: ``out = x.reshape(N, D) @ w + b``.
 
     Parameters
@@ -67,7 +69,7 @@ def affine_forward(x, w, b):
     return _check.cast(dtype, out), (x, w, b)
 
 
-def affine_backward(dout, cache):
+def affine_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`affine_forward`.
 
     Parameters

@@ -1,8 +1,9 @@
 """Batch normalization of (N, D) and, over channels, of (N, C, H, W)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -119,7 +120,9 @@ def _backward(dout, x, gamma, stats, constant):
     return dx, dgamma, dbeta
 
 
-def batchnorm_forward(x, gamma, beta, bn_param):
+def batchnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: dict[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Batch normalization (Ioffe and Szegedy, 2015).
 
     Parameters
@@ -162,7 +165,7 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     return out[:, :, 0], cache
 
 
-def batchnorm_backward(dout, cache):
+def batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`batchnorm_forward`, of either mode.
 
     Parameters
@@ -200,7 +203,7 @@ def batchnorm_backward(dout, cache):
     return _check.cast(dtype, dx.reshape(N, C * L), dgamma, dbeta)
 
 
-def batchnorm_backward_alt(dout, cache):
+def batchnorm_backward_alt(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """:func:`batchnorm_backward` under the course's name for the simplified derivation.
 
     The kernel computes the simplified formula either way; see :mod:`fastbn.reference` for the
@@ -226,7 +229,9 @@ def batchnorm_backward_alt(dout, cache):
     return batchnorm_backward(dout, cache)
 
 
-def spatial_batchnorm_forward(x, gamma, beta, bn_param):
+def spatial_batchnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: dict[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Batch normalization of images: every channel over all images and pixels.
 
     Parameters
@@ -256,7 +261,7 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     return out.reshape(x.shape), (cache, x.shape)
 
 
-def spatial_batchnorm_backward(dout, cache):
+def spatial_batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`spatial_batchnorm_forward`, of either mode.
 
     Parameters

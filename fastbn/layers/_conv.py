@@ -1,6 +1,10 @@
 """Convolution (cross-correlation) of images."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -50,7 +54,9 @@ def _forward(x, w, b, conv_param):
     return _check.cast(dtype, out)
 
 
-def conv_forward_naive(x, w, b, conv_param):
+def conv_forward_naive(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Convolution, as the course defines it: cross-correlation plus a bias.
 
     Parameters
@@ -85,7 +91,7 @@ def conv_forward_naive(x, w, b, conv_param):
     return _forward(x, w, b, conv_param), (x, w, b, conv_param)
 
 
-def conv_backward_naive(dout, cache):
+def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of a convolution.
 
     Parameters
@@ -144,7 +150,9 @@ def _strides_columns(x, w, b, conv_param):
     return im2col_6d(x, w.shape[2], w.shape[3], pad, stride, OH, OW)
 
 
-def conv_forward_strides(x, w, b, conv_param):
+def conv_forward_strides(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """:func:`conv_forward_naive` with the cache of the course's fast layer.
 
     Parameters
@@ -174,7 +182,9 @@ def conv_forward_strides(x, w, b, conv_param):
     return _forward(x, w, b, conv_param), (x, w, b, conv_param, columns)
 
 
-def conv_forward_im2col(x, w, b, conv_param):
+def conv_forward_im2col(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Convolution by the column matrix: im2col, then one matrix product.
 
     For teaching and comparison: the matrix is HH * WW / stride^2 times as large as `x`.

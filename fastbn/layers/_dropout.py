@@ -1,6 +1,10 @@
 """Inverted dropout."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -13,7 +17,7 @@ def _mode_of(dropout_param):
     return mode
 
 
-def dropout_forward(x, dropout_param):
+def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
     """Inverted dropout.
 
     Parameters
@@ -74,7 +78,7 @@ def dropout_forward(x, dropout_param):
     return _check.cast(dtype, out), (dropout_param, mask)
 
 
-def dropout_backward(dout, cache):
+def dropout_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     """Gradient of :func:`dropout_forward`.
 
     Parameters

@@ -1,9 +1,11 @@
 """Group normalization of images."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -17,7 +19,9 @@ class GroupNormCache(NamedTuple):
     stats: np.ndarray  # (2, N * G): mean, 1 / sqrt(var + eps)
 
 
-def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
+def spatial_groupnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Group normalization (Wu and He, 2018).
 
     Parameters
@@ -70,7 +74,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
     return _check.cast(dtype, out), GroupNormCache(*_check.cast(dtype, x, gamma), stats)
 
 
-def spatial_groupnorm_backward(dout, cache):
+def spatial_groupnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`spatial_groupnorm_forward`.
 
     Parameters

@@ -1,6 +1,10 @@
 """Patches of images as the columns of a matrix, under the course's names and in its orders."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -51,7 +55,9 @@ def _checked(x_shape):
     return _image_shape(*lengths, names=[f"x_shape[{axis}]" for axis in range(4)])
 
 
-def im2col_cython(x, field_height, field_width, padding, stride):
+def im2col_cython(
+    x: ArrayLike, field_height: int, field_width: int, padding: int, stride: int
+) -> NDArray[Any]:
     """Patches as columns, the image index varying fastest.
 
     Parameters
@@ -86,7 +92,17 @@ def im2col_cython(x, field_height, field_width, padding, stride):
     return _check.cast(dtype, cols)
 
 
-def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
+def col2im_cython(
+    cols: ArrayLike,
+    N: int,
+    C: int,
+    H: int,
+    W: int,
+    field_height: int,
+    field_width: int,
+    padding: int,
+    stride: int,
+) -> NDArray[Any]:
     """Adjoint of :func:`im2col_cython`: every entry is added to the pixel it came from.
 
     Parameters
@@ -118,7 +134,9 @@ def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
     return _check.cast(dtype, x)
 
 
-def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
+def col2im_6d_cython(
+    cols: ArrayLike, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
+) -> NDArray[Any]:
     """Add the entries of six-axis columns to the pixels they came from.
 
     Parameters
@@ -173,7 +191,9 @@ def im2col_6d(x, kh, kw, pad, stride, OH, OW):
     return cols.reshape(C * kh * kw, N * OH * OW)
 
 
-def get_im2col_indices(x_shape, field_height, field_width, padding=1, stride=1):
+def get_im2col_indices(
+    x_shape: Sequence[int], field_height: int, field_width: int, padding: int = 1, stride: int = 1
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Where each entry of the column matrix is found in the padded images.
 
     Parameters
@@ -202,7 +222,9 @@ def get_im2col_indices(x_shape, field_height, field_width, padding=1, stride=1):
     return k, i + stride * y, j + stride * x
 
 
-def im2col_indices(x, field_height, field_width, padding=1, stride=1):
+def im2col_indices(
+    x: ArrayLike, field_height: int, field_width: int, padding: int = 1, stride: int = 1
+) -> NDArray[Any]:
     """:func:`im2col_cython` with the course's defaults.
 
     Parameters
@@ -224,7 +246,14 @@ def im2col_indices(x, field_height, field_width, padding=1, stride=1):
     return im2col_cython(x, field_height, field_width, padding, stride)
 
 
-def col2im_indices(cols, x_shape, field_height=3, field_width=3, padding=1, stride=1):
+def col2im_indices(
+    cols: ArrayLike,
+    x_shape: Sequence[int],
+    field_height: int = 3,
+    field_width: int = 3,
+    padding: int = 1,
+    stride: int = 1,
+) -> NDArray[Any]:
     """:func:`col2im_cython` with the course's defaults.
 
     Parameters

@@ -1,8 +1,10 @@
 """Layer normalization."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -25,7 +27,9 @@ def _chunks(N, D):
     return max(1, min(64, N // 32, N * D >> 14))
 
 
-def layernorm_forward(x, gamma, beta, ln_param):
+def layernorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Layer normalization (Ba, Kiros and Hinton, 2016): every row by its own statistics.
 
     Parameters
@@ -63,7 +67,7 @@ def layernorm_forward(x, gamma, beta, ln_param):
     return _check.cast(dtype, out), LayerNormCache(*_check.cast(dtype, x, gamma), stats)
 
 
-def layernorm_backward(dout, cache):
+def layernorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     """Gradient of :func:`layernorm_forward`.
 
     Parameters

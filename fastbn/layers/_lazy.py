@@ -21,7 +21,8 @@ class LazyArray(NDArrayOperatorsMixin):
         return self._array
 
     def __array__(self, dtype=None, copy=None):
-        return np.array(self._value(), dtype=dtype, copy=copy)
+        array = np.asarray(self._value(), dtype)
+        return array.copy() if copy and array is self._array else array
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         def plain(values):

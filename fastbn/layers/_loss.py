@@ -1,6 +1,9 @@
 """Losses over class scores."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -9,7 +12,7 @@ from .._threads import threads_for
 _EXP = 30
 
 
-def softmax_loss(x, y):
+def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
     """Softmax cross-entropy, averaged over rows.
 
     Parameters
@@ -34,7 +37,7 @@ def softmax_loss(x, y):
     return _loss(_ext.loss.softmax, x, y, _EXP)
 
 
-def svm_loss(x, y):
+def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
     """Multi-class hinge loss with margin 1 (Weston and Watkins), averaged over rows.
 
     Parameters

@@ -1,6 +1,10 @@
 """Max pooling of images."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
@@ -89,7 +93,7 @@ def _source(cache):
     raise _check.wrong_cache(given, "max_pool_forward_*")
 
 
-def max_pool_forward_naive(x, pool_param):
+def max_pool_forward_naive(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
     """Max pooling.
 
     Parameters
@@ -120,7 +124,7 @@ def max_pool_forward_naive(x, pool_param):
     return _forward(x, pool_param), (x, pool_param)
 
 
-def max_pool_backward_naive(dout, cache):
+def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     """Gradient of max pooling; the first of equal maxima gets all of it.
 
     Parameters
@@ -145,7 +149,9 @@ def max_pool_backward_naive(dout, cache):
     return _backward(dout, x, pool_param, False)
 
 
-def max_pool_forward_reshape(x, pool_param):
+def max_pool_forward_reshape(
+    x: ArrayLike, pool_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Max pooling with square windows that tile the image.
 
     Parameters
@@ -179,7 +185,7 @@ def max_pool_forward_reshape(x, pool_param):
     return _check.cast(dtype, out), (x, x_reshaped, out)
 
 
-def max_pool_backward_reshape(dout, cache):
+def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     """Gradient of max pooling with windows that tile the image; equal maxima share it equally.
 
     Parameters
@@ -208,7 +214,9 @@ def max_pool_backward_reshape(dout, cache):
     return _backward(dout, x, pool_param, True)
 
 
-def max_pool_forward_im2col(x, pool_param):
+def max_pool_forward_im2col(
+    x: ArrayLike, pool_param: Mapping[str, Any]
+) -> tuple[NDArray[Any], Any]:
     """Max pooling with windows of any size and stride.
 
     Parameters
@@ -242,7 +250,7 @@ def max_pool_forward_im2col(x, pool_param):
     return _forward(x, pool_param), (x, x_cols, argmax, pool_param)
 
 
-def max_pool_forward_fast(x, pool_param):
+def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
     """Max pooling under the course's fast name.
 
     Parameters
@@ -271,7 +279,7 @@ def max_pool_forward_fast(x, pool_param):
     return out, ("im2col", cache)
 
 
-def max_pool_backward_fast(dout, cache):
+def max_pool_backward_fast(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     """Gradient of :func:`max_pool_forward_fast`.
 
     Parameters

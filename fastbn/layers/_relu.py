@@ -1,12 +1,15 @@
 """Rectified linear unit."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
 from .._threads import threads_for
 
 
-def relu_forward(x):
+def relu_forward(x: ArrayLike) -> tuple[NDArray[Any], Any]:
     """Rectified linear unit: ``out = max(x, 0)``.
 
     Parameters
@@ -32,7 +35,7 @@ def relu_forward(x):
     return _check.cast(dtype, out), x
 
 
-def relu_backward(dout, cache):
+def relu_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     """Gradient of :func:`relu_forward`: `dout` where ``x > 0``, else 0.
 
     Parameters
