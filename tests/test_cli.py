@@ -239,20 +239,26 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"fastbn {fastbn.__version__}\n"
 
 
-def run(*arguments):
+def run(folder, *arguments):
+    # Not from the repository's root: `python -m` would find the unbuilt source tree there.
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
-def test_as_a_module():
-    assert run("-m", "fastbn", "info").returncode == 0
-    result = run("-m", "fastbn")
+def test_as_a_module(tmp_path):
+    assert run(tmp_path, "-m", "fastbn", "info").returncode == 0
+    result = run(tmp_path, "-m", "fastbn")
     assert result.returncode == 2 and "usage: fastbn" in result.stderr
 
 
-def test_nothing_heavy_at_import():
+def test_nothing_heavy_at_import(tmp_path):
     modules = "tqdm", "matplotlib", "sklearn", "scipy"
     code = f"import sys, fastbn.cli; print([m for m in {modules} if m in sys.modules])"
-    result = run("-c", code)
+    result = run(tmp_path, "-c", code)
     assert result.stdout == "[]\n", result.stderr
