@@ -13,7 +13,7 @@ starve BLAS's threads, and alternating the two costs several times what either t
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 
-from ._tile cimport DEPTH, MR, NR_BYTES, edge_tile, pack_panel, tile, tile_columns
+from ._tile cimport DEPTH, MR, NR_BYTES, edge_tile, pack_panel, tile_columns
 
 cdef enum:
     MC = 96        # rows of a block; halved twice, still a multiple of every MR
@@ -45,12 +45,8 @@ cdef void _block(
             while j < columns:
                 wide = min(NR, columns - j)
                 b = packed + k * padded + (first + j) * depth
-                if here == MR and wide == NR:
-                    tile(depth, <const floating *>panel, b, <const floating *>NULL,
-                         out + i * ldc + j, ldc)
-                else:
-                    edge_tile(depth, <const floating *>panel, b, <const floating *>NULL,
-                              out + i * ldc + j, ldc, here, wide)
+                edge_tile(here, wide, depth, <const floating *>panel, b,
+                          <const floating *>NULL, out + i * ldc + j, ldc)
                 j += NR
             i += MR
         k += depth

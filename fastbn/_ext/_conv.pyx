@@ -29,7 +29,7 @@ from cython.parallel cimport prange, threadid
 from ._patches cimport Shape, add_patches, copy_band, pack_dout, pack_patches
 from ._reduce cimport wide_sum
 from ._tile cimport (
-    DEPTH, MR, NR_BYTES, TILE_MAX, gather_tile, pack_panel, tile, tile_columns,
+    DEPTH, MR, MR_STEP, NR_BYTES, TILE_MAX, gather_tile, pack_panel, tile, tile_columns,
 )
 
 cdef enum:
@@ -64,8 +64,8 @@ cdef void _forward_task(
                 f = q * MR
                 rows = min(<Py_ssize_t>MR, s.F - f)
                 start = bias + f if k == 0 else NULL
-                if inside and rows == MR:
-                    tile(depth, packed + tall * k + f * depth,
+                if inside and rows % MR_STEP == 0:
+                    tile(rows, NR, depth, packed + tall * k + f * depth,
                          <const floating *>scratch + panel * NR * depth, start,
                          out + at + f * s.P, s.P)
                     continue
@@ -74,7 +74,7 @@ cdef void _forward_task(
                         for t in range(count):
                             at = (pixel + t) // s.P * s.F * s.P + (pixel + t) % s.P
                             whole[i * NR + t] = out[at + (f + i) * s.P]
-                tile(depth, packed + tall * k + f * depth,
+                tile(rows, count, depth, packed + tall * k + f * depth,
                      <const floating *>scratch + panel * NR * depth, start, whole, NR)
                 for t in range(count):
                     at = (pixel + t) // s.P * s.F * s.P + (pixel + t) % s.P
@@ -112,7 +112,7 @@ cdef void _dx_task(
     cdef Py_ssize_t images = min(s.group, s.N - n), channels = min(s.chunk, s.C - c)
     cdef Py_ssize_t pixel = n * s.P, last = (n + images) * s.P
     cdef Py_ssize_t f, depth, panel, panels, count, q, r, i
-    cdef floating *strip = scratch + PANELS * NR * DEPTH
+    cdef floating *strip = scratch + PANELS * NR * DEPTH + NR
     cdef floating zero[MR]
     for i in range(MR):
         zero[i] = 0
@@ -131,7 +131,7 @@ cdef void _dx_task(
             for panel in range(panels):
                 for q in range(s.padded // MR):
                     r = q * MR
-                    tile(depth, packed + s.padded * f + r * depth,
+                    tile(s.padded - r, NR, depth, packed + s.padded * f + r * depth,
                          <const floating *>scratch + panel * NR * depth,
                          <const floating *>zero if f == 0 else <const floating *>NULL,
                          strip + r * width + panel * NR, width)
@@ -168,8 +168,9 @@ cdef void _dw_task(
                            min(NR, s.F - panel * NR), band * s.OW, s.P, 1, NR, turned)
                 for q in range(s.padded // MR):
                     r = q * MR
-                    gather_tile(band, s.OW, <const floating *>frame, offset + r,
-                                s.stride * wide, s.stride, <const floating *>turned,
+                    gather_tile(s.padded - r, s.F - panel * NR, band, s.OW,
+                                <const floating *>frame, offset + r, s.stride * wide, s.stride,
+                                <const floating *>turned,
                                 share + r * panels * NR + panel * NR, panels * NR)
             y += band
         n += 1
@@ -237,7 +238,7 @@ def scratch_sizes(const floating[:, :, :, ::1] x not None,
     cdef Py_ssize_t NR = NR_BYTES // sizeof(floating)
     cdef Py_ssize_t filters = (s.F + MR - 1) // MR * MR, wide = (s.F + NR - 1) // NR * NR
     cdef Py_ssize_t chunks = (s.C + s.chunk - 1) // s.chunk, lines = _lines(&s)
-    cdef Py_ssize_t block = PANELS * NR * DEPTH
+    cdef Py_ssize_t block = PANELS * NR * DEPTH + NR
     cdef Py_ssize_t frame = s.chunk * ((lines - 1) * s.stride + s.kh) * (
         (s.OW - 1) * s.stride + s.kw)
     return (filters * (s.K + 1), block,

@@ -20,7 +20,12 @@ cdef inline void pack_patches(
     const floating *x, const Shape *s, Py_ssize_t pixel, Py_ssize_t count,
     Py_ssize_t k, Py_ssize_t depth, floating *panel
 ) noexcept nogil:
-    """Rows k to k + depth of the patches at `count` pixels, numbered through the whole batch."""
+    """Rows k to k + depth of the patches at `count` pixels, numbered through the whole batch.
+
+    At stride 1 a run is copied as a whole panel row, whatever its length: what is too much is
+    overwritten by the next run or row. `panel` needs room for one row more.
+    """
+    cdef const floating *end = x + s.N * s.C * s.H * s.W
     cdef const floating *plane[NR_BYTES]
     cdef Py_ssize_t top[NR_BYTES]
     cdef Py_ssize_t left[NR_BYTES]
@@ -57,19 +62,21 @@ cdef inline void pack_patches(
                 first = min(last, (s.stride - 1 - left[r] - j) // s.stride)
             if left[r] + j + (last - 1) * s.stride >= s.W:
                 last = max(first, (s.W - 1 - left[r] - j + s.stride) // s.stride)
-            if s.stride == 1 and last - first == NR:
+            if s.stride == 1 and line >= x and line + NR <= end:
                 memcpy(to, line, NR_BYTES)
+            elif s.stride == 1:
+                for t in range(first, last):
+                    to[t] = line[t]
+            elif s.stride == 2:
+                for t in range(first, last):
+                    to[t] = line[t * 2]
             else:
-                for t in range(first):
-                    to[t] = 0
-                if s.stride == 1:
-                    for t in range(first, last):
-                        to[t] = line[t]
-                else:
-                    for t in range(first, last):
-                        to[t] = line[t * s.stride]
-                for t in range(last, length[r]):
-                    to[t] = 0
+                for t in range(first, last):
+                    to[t] = line[t * s.stride]
+            for t in range(first):
+                to[t] = 0
+            for t in range(last, length[r]):
+                to[t] = 0
             to += length[r]
         for t in range(count, NR):
             to[t - count] = 0
@@ -86,7 +93,8 @@ cdef inline void pack_dout(
     const floating *dout, const Shape *s, Py_ssize_t pixel, Py_ssize_t count, Py_ssize_t f,
     Py_ssize_t depth, floating *panel
 ) noexcept nogil:
-    """Filters f to f + depth of dout at `count` pixels, numbered through the whole batch."""
+    """Filters f to f + depth of dout at `count` pixels, copied as pack_patches does."""
+    cdef const floating *end = dout + s.N * s.F * s.P
     cdef Py_ssize_t NR = tile_columns(dout), filled, length, q, t
     cdef const floating *line
     for q in range(depth):
@@ -94,8 +102,8 @@ cdef inline void pack_dout(
         while filled < count:
             line = dout + ((pixel + filled) // s.P * s.F + f + q) * s.P + (pixel + filled) % s.P
             length = min(s.P - (pixel + filled) % s.P, count - filled)
-            if length == NR:
-                memcpy(panel + q * NR, line, NR_BYTES)
+            if line + NR <= end:
+                memcpy(panel + q * NR + filled, line, NR_BYTES)
             else:
                 for t in range(length):
                     panel[q * NR + filled + t] = line[t]

@@ -83,13 +83,32 @@ cdef void _first_max_row(
                 _take_larger(x + i * W + j, n, stride, <floating>(i * W + j), largest, where)
 
 
+cdef void _max_pairs(
+    const floating *upper, const floating *lower, Py_ssize_t n, floating *largest
+) noexcept nogil:
+    """_max_row for windows 2 x 2, two apart, in one pass."""
+    cdef floating v, m
+    cdef Py_ssize_t j
+    for j in range(n):
+        m = upper[2 * j]
+        v = upper[2 * j + 1]
+        m = v if (v > m) | (v != v) else m
+        v = lower[2 * j]
+        m = v if (v > m) | (v != v) else m
+        v = lower[2 * j + 1]
+        largest[j] = v if (v > m) | (v != v) else m
+
+
 cdef void _forward_plane(
     const floating *x, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride,
     Py_ssize_t OH, Py_ssize_t OW, floating *out, floating *scratch
 ) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(OH):
-        _max_row(x + i * stride * W, W, kh, kw, stride, OW, scratch, out + i * OW)
+        if kh == 2 and kw == 2 and stride == 2:
+            _max_pairs(x + 2 * i * W, x + 2 * i * W + W, OW, out + i * OW)
+        else:
+            _max_row(x + i * stride * W, W, kh, kw, stride, OW, scratch, out + i * OW)
 
 
 cdef void _backward_first_plane(
@@ -109,6 +128,31 @@ cdef void _backward_first_plane(
         for j in range(OW):
             window = dx + i * stride * W + j * stride
             window[<Py_ssize_t>where[j]] += dout[i * OW + j]
+
+
+cdef void _share_pairs(
+    const floating *upper, const floating *lower, const floating *dout, Py_ssize_t n,
+    floating *dx_upper, floating *dx_lower
+) noexcept nogil:
+    """One row of n windows 2 x 2 that tile the plane: _backward_shared_plane in one pass."""
+    cdef floating a, b, c, d, m, share
+    cdef Py_ssize_t j
+    for j in range(n):
+        a = upper[2 * j]
+        b = upper[2 * j + 1]
+        c = lower[2 * j]
+        d = lower[2 * j + 1]
+        m = a if a > b else b
+        m = m if m > c else c
+        m = m if m > d else d
+        m = m if (a == a) & (b == b) & (c == c) & (d == d) else a + b + c + d
+        share = dout[j] / (
+            (<floating>1 if a == m else 0) + (<floating>1 if b == m else 0)
+            + (<floating>1 if c == m else 0) + (<floating>1 if d == m else 0))
+        dx_upper[2 * j] = share * (<floating>1 if a == m else 0)
+        dx_upper[2 * j + 1] = share * (<floating>1 if b == m else 0)
+        dx_lower[2 * j] = share * (<floating>1 if c == m else 0)
+        dx_lower[2 * j + 1] = share * (<floating>1 if d == m else 0)
 
 
 cdef inline void _spread(
@@ -139,11 +183,11 @@ cdef void _backward_shared_plane(
     cdef Py_ssize_t i, j, d
     for i in range(OH):
         rows = x + i * k * W
-        _max_row(rows, W, k, k, k, OW, wide_share, largest)
         if k == 2:
-            _spread(<const floating *>largest, OW, 2, wide_largest)
-        else:
-            _spread(<const floating *>largest, OW, k, wide_largest)
+            _share_pairs(rows, rows + W, dout + i * OW, OW, dx + 2 * i * W, dx + 2 * i * W + W)
+            continue
+        _max_row(rows, W, k, k, k, OW, wide_share, largest)
+        _spread(<const floating *>largest, OW, k, wide_largest)
         for j in range(W):
             wide_share[j] = 0
         for d in range(k):
@@ -152,18 +196,11 @@ cdef void _backward_shared_plane(
         for j in range(OW):
             share[j] = wide_share[j * k]
         for d in range(1, k):
-            if k == 2:
-                for j in range(OW):
-                    share[j] += wide_share[2 * j + d]
-            else:
-                for j in range(OW):
-                    share[j] += wide_share[j * k + d]
+            for j in range(OW):
+                share[j] += wide_share[j * k + d]
         for j in range(OW):
             share[j] = dout[i * OW + j] / share[j]
-        if k == 2:
-            _spread(<const floating *>share, OW, 2, wide_share)
-        else:
-            _spread(<const floating *>share, OW, k, wide_share)
+        _spread(<const floating *>share, OW, k, wide_share)
         for d in range(k):
             out = dx + (i * k + d) * W
             for j in range(W):

@@ -9,6 +9,8 @@
  *               `length` steps; the weight gradient of a convolution reads its image that way
  *
  * `start` non-NULL: row i of the tile starts at start[i]; NULL: it starts at what c holds.
+ * At an edge fewer `rows` and `columns` are asked for: whole thirds of the rows and whole vectors
+ * are computed and stored, so c has room for those.
  */
 #ifndef FASTBN_TILE_H
 #define FASTBN_TILE_H
@@ -27,6 +29,14 @@
 #else
 #define FB_BYTES 16
 #define FB_MR 6
+#endif
+
+#define FB_STEP (FB_MR / 3)
+
+#if defined(__GNUC__)
+#define FB_INLINE static inline __attribute__((always_inline))
+#else
+#define FB_INLINE static inline
 #endif
 
 #if defined(__clang__)
@@ -56,44 +66,57 @@
         V v; for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) v.lane[l] = s; return v; }
 #endif
 
+/* The bodies take their size as constants, and are inlined into one copy for each size. */
+#define FB_EACH FB_UNROLL for (int i = 0; i < R; i++) FB_UNROLL for (int v = 0; v < VS; v++)
+
 #define FB_TILES(T, V, TILE, GATHER) \
 FB_VECTOR(T, V) \
-static void TILE(ptrdiff_t depth, const T *a, const T *b, const T *start, T *c, ptrdiff_t ldc) \
+enum { V##_W = FB_BYTES / sizeof(T) }; \
+FB_INLINE void TILE##_body(const int R, const int VS, ptrdiff_t depth, const T *a, const T *b, \
+                           const T *start, T *c, ptrdiff_t ldc) \
 { \
-    enum { W = FB_BYTES / sizeof(T) }; \
-    V acc[FB_MR][2]; \
-    FB_UNROLL for (int i = 0; i < FB_MR; i++) FB_UNROLL for (int v = 0; v < 2; v++) \
-        acc[i][v] = start ? V##_set(start[i]) : V##_load(c + i * ldc + v * W); \
-    for (ptrdiff_t p = 0; p < depth; p++, a += FB_MR, b += 2 * W) { \
-        V b0 = V##_load(b), b1 = V##_load(b + W); \
-        FB_UNROLL for (int i = 0; i < FB_MR; i++) { \
-            acc[i][0] = V##_fma(a[i], b0, acc[i][0]); \
-            acc[i][1] = V##_fma(a[i], b1, acc[i][1]); \
-        } \
+    V acc[FB_MR][2], bv[2]; \
+    FB_EACH acc[i][v] = start ? V##_set(start[i]) : V##_load(c + i * ldc + v * V##_W); \
+    for (ptrdiff_t p = 0; p < depth; p++, a += FB_MR, b += 2 * V##_W) { \
+        FB_UNROLL for (int v = 0; v < VS; v++) bv[v] = V##_load(b + v * V##_W); \
+        FB_EACH acc[i][v] = V##_fma(a[i], bv[v], acc[i][v]); \
     } \
-    FB_UNROLL for (int i = 0; i < FB_MR; i++) FB_UNROLL for (int v = 0; v < 2; v++) \
-        V##_store(c + i * ldc + v * W, acc[i][v]); \
+    FB_EACH V##_store(c + i * ldc + v * V##_W, acc[i][v]); \
 } \
-static void GATHER(ptrdiff_t lines, ptrdiff_t length, const T *x, const ptrdiff_t *offset, \
-                   ptrdiff_t line, ptrdiff_t step, const T *b, T *c, ptrdiff_t ldc) \
+FB_INLINE void GATHER##_body(const int R, const int VS, ptrdiff_t lines, ptrdiff_t length, \
+                             const T *x, const ptrdiff_t *offset, ptrdiff_t line, \
+                             ptrdiff_t step, const T *b, T *c, ptrdiff_t ldc) \
 { \
-    enum { W = FB_BYTES / sizeof(T) }; \
-    V acc[FB_MR][2]; \
-    FB_UNROLL for (int i = 0; i < FB_MR; i++) FB_UNROLL for (int v = 0; v < 2; v++) \
-        acc[i][v] = V##_load(c + i * ldc + v * W); \
+    V acc[FB_MR][2], bv[2]; \
+    FB_EACH acc[i][v] = V##_load(c + i * ldc + v * V##_W); \
     for (ptrdiff_t l = 0; l < lines; l++, x += line) { \
         const T *at = x; \
-        for (ptrdiff_t p = 0; p < length; p++, at += step, b += 2 * W) { \
-            V b0 = V##_load(b), b1 = V##_load(b + W); \
-            FB_UNROLL for (int i = 0; i < FB_MR; i++) { \
-                acc[i][0] = V##_fma(at[offset[i]], b0, acc[i][0]); \
-                acc[i][1] = V##_fma(at[offset[i]], b1, acc[i][1]); \
-            } \
+        for (ptrdiff_t p = 0; p < length; p++, at += step, b += 2 * V##_W) { \
+            FB_UNROLL for (int v = 0; v < VS; v++) bv[v] = V##_load(b + v * V##_W); \
+            FB_EACH acc[i][v] = V##_fma(at[offset[i]], bv[v], acc[i][v]); \
         } \
     } \
-    FB_UNROLL for (int i = 0; i < FB_MR; i++) FB_UNROLL for (int v = 0; v < 2; v++) \
-        V##_store(c + i * ldc + v * W, acc[i][v]); \
-}
+    FB_EACH V##_store(c + i * ldc + v * V##_W, acc[i][v]); \
+} \
+static void TILE(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t depth, const T *a, const T *b, \
+                 const T *start, T *c, ptrdiff_t ldc) \
+{ FB_BY_SIZE(TILE##_body, V##_W, depth, a, b, start, c, ldc) } \
+static void GATHER(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t lines, ptrdiff_t length, \
+                   const T *x, const ptrdiff_t *offset, ptrdiff_t line, ptrdiff_t step, \
+                   const T *b, T *c, ptrdiff_t ldc) \
+{ FB_BY_SIZE(GATHER##_body, V##_W, lines, length, x, offset, line, step, b, c, ldc) }
+
+#define FB_BY_SIZE(body, W, ...) \
+    if (rows > 2 * FB_STEP) { \
+        if (columns > W) body(3 * FB_STEP, 2, __VA_ARGS__); \
+        else body(3 * FB_STEP, 1, __VA_ARGS__); \
+    } else if (rows > FB_STEP) { \
+        if (columns > W) body(2 * FB_STEP, 2, __VA_ARGS__); \
+        else body(2 * FB_STEP, 1, __VA_ARGS__); \
+    } else { \
+        if (columns > W) body(FB_STEP, 2, __VA_ARGS__); \
+        else body(FB_STEP, 1, __VA_ARGS__); \
+    }
 
 FB_TILES(float, fb_vf, fb_tile_f, fb_gather_f)
 FB_TILES(double, fb_vd, fb_tile_d, fb_gather_d)
