@@ -25,8 +25,8 @@ MATRICES = [
     (33, 257),
     (130, 65),
     (2, 4099),  # wide: more than one block of a row
-    (5000, 3),  # tall: rows are cut into parts
-    (4097, 65),
+    (5000, 3),
+    (4097, 65),  # tall: rows are cut into parts
     (70, 2049),  # wide blocks of columns
 ]
 

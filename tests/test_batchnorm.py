@@ -45,6 +45,14 @@ def test_equals_reference(shape, mode, dtype, level, num_threads, rng):
 
 
 @pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize("shape", cases.MATRICES, ids=str)
+def test_as_cut_for_arrays_in_memory(shape, mode, dtype, level, num_threads, rng, monkeypatch):
+    monkeypatch.setattr("fastbn.layers._batchnorm._LARGE", 0)
+    x = (3 * rng.standard_normal(shape) + 1).astype(dtype)
+    _check("batchnorm_forward", "batchnorm_backward", x, shape[1], dtype, mode, rng)
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
 @pytest.mark.parametrize("shape", cases.IMAGES, ids=str)
 def test_spatial_equals_reference(shape, mode, dtype, level, num_threads, rng):
     x = (3 * rng.standard_normal(shape) + 1).astype(dtype)

@@ -49,7 +49,7 @@ BIG = [
     ("affine_forward", lambda: (_normal(130, 700), _normal(700, 300), _normal(300))),
     ("relu_forward", lambda: (_normal(3, 70000),)),
     ("batchnorm_forward", _batchnorm((5000, 30), "train")),  # rows cut into parts
-    ("batchnorm_forward", _batchnorm((120, 1300), "train")),  # blocks of columns
+    ("batchnorm_forward", _batchnorm((130, 1300), "train")),
     ("batchnorm_forward", _batchnorm((5000, 30), "test")),
     ("spatial_batchnorm_forward", _batchnorm((40, 2, 33, 31), "train")),
     ("spatial_batchnorm_forward", _batchnorm((6, 40, 9, 9), "train")),
@@ -120,6 +120,17 @@ def test_every_public_function_is_held_to_it():
 @pytest.mark.parametrize("case", BIG, ids=lambda case: case[0])
 def test_same_bits_at_any_number_of_threads_and_run_after_run(case, dtype, level, monkeypatch):
     monkeypatch.setattr(_threads, "SMALL", 0)
+    _assert_same_bits(case, dtype)
+
+
+@pytest.mark.parametrize("case", [c for c in BIG if c[0] == "batchnorm_forward"])
+def test_same_bits_as_cut_for_arrays_in_memory(case, dtype, level, monkeypatch):
+    monkeypatch.setattr(_threads, "SMALL", 0)
+    monkeypatch.setattr("fastbn.layers._batchnorm._LARGE", 0)
+    _assert_same_bits(case, dtype)
+
+
+def _assert_same_bits(case, dtype):
     name, arguments = case
     arrays = [a.astype(dtype) if _is_float(a) else a for a in arguments()]
     expected = None
