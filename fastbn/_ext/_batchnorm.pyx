@@ -3,12 +3,13 @@
 The (N, D) case is L = 1, where a channel is a column; images are L = H * W.
 
 Work is cut into tasks of (part, block): `block` is a run of `width` channels (one channel of an
-image; 64 to 256 columns, whole cache lines of every row), `part` is a run of images or rows. With
+image; 64 or 128 columns, whole cache lines of every row), `part` is a run of images or rows. With
 one part a task reads its channels for the statistics and at once again for the output, so the
-second read comes from the second-level cache and memory is read once. Where there are too few
-channels to go round, the rows are cut into parts too, and the moments of the parts are merged in
-order. `width` and the number of parts depend on the shape alone, so results are the same at any
-thread count.
+second read comes from the second-level cache and memory is read once. With several, every part is
+read twice, and the moments of the parts are merged in order: for too few channels to go round, and
+for columns that are in the cache anyway (layers/_batchnorm.py has the rule and the reason).
+`width` and the number of parts depend on the shape alone, so results are the same at any thread
+count.
 
 Traffic: forward one read and one write; backward two reads and one write.
 """
@@ -23,7 +24,7 @@ from ._reduce cimport (
 )
 
 cdef enum:
-    WIDTH = 256    # the widest block of columns
+    WIDTH = 128    # the widest block of columns
     STRIP = 4096   # numbers of a block of columns that are summed before the sums go into double
 
 
