@@ -43,3 +43,13 @@ def test_nan_and_infinity_reach_only_their_row():
     out, _ = layers.affine_forward(x, np.ones((40, 35)), np.zeros(35))
     assert np.isnan(out[3]).all() and np.isposinf(out[12]).all()
     np.testing.assert_array_equal(np.delete(out, (3, 12), axis=0), 40.0)
+
+
+def test_long_sums_keep_float32_digits(level):
+    x = np.full((1, 100_000), 0.1, np.float32)
+    out, cache = layers.affine_forward(x, np.ones((100_000, 3), np.float32), np.zeros(3, "f"))
+    exact = 100_000 * float(np.float32(0.1))
+    np.testing.assert_allclose(out, exact, rtol=2e-5)
+    _, dw, db = layers.affine_backward(np.ones((1, 3), np.float32), cache)
+    np.testing.assert_array_equal(dw, np.float32(0.1))
+    np.testing.assert_array_equal(db, 1)

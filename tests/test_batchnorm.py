@@ -80,7 +80,7 @@ def _hard_inputs(rng, N):
         "outlier first": outlier,
         "outlier last": outlier[::-1],
         "denormal": normal * 1e-40,
-        "large": normal * 1e15,
+        "large": normal * 1e30,  # squares overflow float32
     }
 
 
@@ -147,3 +147,43 @@ def test_running_statistics_approach_the_data(rng):
         layers.batchnorm_forward(x, np.ones(4), np.zeros(4), param)
     np.testing.assert_allclose(param["running_mean"], 5, atol=0.3)
     np.testing.assert_allclose(param["running_var"], 9, atol=0.8)
+
+
+@pytest.mark.parametrize("shape", [(600, 70), (6, 5, 9, 11), (3, 2, 30, 70)], ids=str)
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_gradients_keep_float32_digits_at_a_large_mean(shape, mode, level, rng):
+    x = (rng.standard_normal(shape) + 1e6).astype(np.float32)
+    dout = rng.standard_normal(shape).astype(np.float32)
+    C = shape[1]
+    gamma, beta = rng.standard_normal((2, C)).astype(np.float32)
+    name = "spatial_batchnorm" if len(shape) == 4 else "batchnorm"
+    results = []
+    for module, dtype in ((layers, np.float32), (reference, np.float64)):
+        param = {
+            "mode": mode,
+            "running_mean": np.full(C, 1e6, dtype),
+            "running_var": np.ones(C, dtype),
+        }
+        _, cache = getattr(module, name + "_forward")(
+            x.astype(dtype), gamma.astype(dtype), beta.astype(dtype), param
+        )
+        results.append(getattr(module, name + "_backward")(dout.astype(dtype), cache))
+    for ours, exact in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max())
+
+
+def test_an_infinity_leaves_the_running_mean_infinite(level):
+    x = np.ones((200, 40))
+    x[150, 3] = np.inf
+    param = {"mode": "train"}
+    layers.batchnorm_forward(x, np.ones(40), np.zeros(40), param)
+    assert np.isposinf(param["running_mean"][3]) and np.isnan(param["running_var"][3])
+    np.testing.assert_allclose(np.delete(param["running_mean"], 3), 0.1)
+    out, _ = layers.batchnorm_forward(x[:2], np.ones(40), np.zeros(40), {**param, "mode": "test"})
+    assert np.isnan(out[:, 3]).all() and np.isfinite(np.delete(out, 3, axis=1)).all()
+
+
+def test_means_near_the_largest_float64(level):
+    x = np.full((3, 2), 1e200)
+    out, _ = layers.batchnorm_forward(x, np.ones(2), np.full(2, 5.0), {"mode": "train"})
+    np.testing.assert_array_equal(out, 5)

@@ -44,3 +44,17 @@ def test_large_offset_keeps_float32_digits(level, rng):
     gamma = np.ones(4, np.float32)
     out, _ = layers.spatial_groupnorm_forward(x, gamma, 0 * gamma, 2, {"eps": 0})
     np.testing.assert_allclose(out.reshape(4, -1), xhat, rtol=1e-6, atol=2e-6)
+
+
+def test_gradients_keep_float32_digits_at_a_large_mean(level, rng):
+    x = (rng.standard_normal((5, 6, 20, 21)) + 1e6).astype(np.float32)
+    dout = rng.standard_normal(x.shape).astype(np.float32)
+    gamma = rng.standard_normal(6).astype(np.float32)
+    results = []
+    for module, dtype in ((layers, np.float32), (reference, np.float64)):
+        _, cache = module.spatial_groupnorm_forward(
+            x.astype(dtype), gamma.astype(dtype), gamma.astype(dtype), 3, {}
+        )
+        results.append(module.spatial_groupnorm_backward(dout.astype(dtype), cache))
+    for ours, exact in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=2e-6 * np.abs(exact).max())

@@ -71,3 +71,18 @@ def test_a_window_with_nan_shares_nan():
     out, cache = layers.max_pool_forward_fast(x, param)
     dx = layers.max_pool_backward_fast(np.ones_like(out), cache)
     np.testing.assert_array_equal(dx, [[[[np.nan, np.nan, 0, 1], [np.nan, np.nan, 0, 0]]]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("variant", ["naive", "fast"])
+def test_a_bad_gradient_reaches_its_maximum_alone(variant, size, bad, level):
+    x = np.arange(1.0, 1 + size * size * 40).reshape(1, 1, size, size * 40)
+    param = {"pool_height": size, "pool_width": size, "stride": size}
+    out, cache = getattr(layers, f"max_pool_forward_{variant}")(x, param)
+    dout = np.zeros_like(out)
+    dout[0, 0, 0, 7] = bad
+    dx = getattr(layers, f"max_pool_backward_{variant}")(dout, cache)
+    expected = np.zeros_like(x)
+    expected[0, 0, size - 1, 8 * size - 1] = bad
+    np.testing.assert_array_equal(dx, expected)

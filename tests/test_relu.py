@@ -24,6 +24,7 @@ def test_special_values():
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, -5e-324])
     out, cache = layers.relu_forward(x)
     np.testing.assert_array_equal(out, [np.nan, np.inf, 0, 0, 0, 5e-324, 0])
+    assert not np.signbit(out).any()  # also of -0.0, as np.maximum has it
     np.testing.assert_array_equal(
         layers.relu_backward(np.full(7, 2.0), cache), [0, 2, 0, 0, 0, 2, 0]
     )

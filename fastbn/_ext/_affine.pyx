@@ -45,8 +45,7 @@ cdef void _block(
             while j < columns:
                 wide = min(NR, columns - j)
                 b = packed + k * padded + (first + j) * depth
-                edge_tile(here, wide, depth, <const floating *>panel, b,
-                          <const floating *>NULL, out + i * ldc + j, ldc)
+                edge_tile(here, wide, depth, <const floating *>panel, b, out + i * ldc + j, ldc)
                 j += NR
             i += MR
         k += depth

@@ -18,9 +18,9 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memcpy
 
-from ._normalize cimport dot_centred, project, scale_only, scale_shift
+from ._normalize cimport dot_centred, project, rounding, scale_only, scale_shift
 from ._reduce cimport (
-    BLOCK, LANES, Moments, add_moments, lane_squares, lane_sums, merge,
+    BLOCK, LANES, Moments, add_moments, finite, lane_squares, lane_sums, merge, merge_wide,
 )
 
 cdef enum:
@@ -57,6 +57,8 @@ cdef void _strip_moments(
     cdef floating squares[LANES]
     cdef floating d
     cdef double weight = rows / (count + rows), spread = count * weight, delta
+    cdef bint fits = True
+    cdef Moments moments
     cdef Py_ssize_t n, c
     if width == LANES:
         lane_sums(x, rows, stride, centre)
@@ -79,10 +81,18 @@ cdef void _strip_moments(
                 residual[c] += d
                 squares[c] += d * d
     for c in range(width):
+        fits &= finite(squares[c] + mean[c])
+    if not fits:
+        for c in range(width):
+            moments.count, moments.mean, moments.m2 = count, mean[c], m2[c]
+            merge_wide(&moments, x + c, rows, stride)
+            mean[c], m2[c] = moments.mean, moments.m2
+        return
+    for c in range(width):
         delta = centre[c] + <double>residual[c] / rows - mean[c]
         mean[c] += delta * weight
         m2[c] += squares[c] - <double>residual[c] * <double>residual[c] / rows + (
-            delta * delta * spread)
+            delta * (delta * spread))
 
 
 cdef void _column_moments(
@@ -160,7 +170,7 @@ cdef void _normalize(
     for c in range(width):
         high[c] = <floating>mean[c]
         scale[c] = <floating>(gamma[c] * rstd[c])
-        shift[c] = <floating>(beta[c] + (<double>high[c] - mean[c]) * gamma[c] * rstd[c])
+        shift[c] = <floating>(beta[c] + rounding(mean[c], high[c]) * gamma[c] * rstd[c])
     # Last row first: it is the one most surely still in the cache.
     for n in range(rows - 1, -1, -1):
         if L == 1:
@@ -185,7 +195,7 @@ cdef void _column_sums(
     cdef Py_ssize_t n, c, size
     for c in range(width):
         high[c] = <floating>mean[c]
-        low[c] = <floating>(mean[c] - <double>high[c])
+        low[c] = <floating>-rounding(mean[c], high[c])
     while rows > 0:
         size = min(STRIP // width, rows)
         for c in range(width):
@@ -219,7 +229,7 @@ cdef void _sums(
         return
     for c in range(width):
         high = <floating>mean[c]
-        low = <floating>(mean[c] - <double>high)
+        low = <floating>-rounding(mean[c], high)
         for n in range(rows):
             at = n * stride + c * L
             dot_centred(dout + at, x + at, L, high, low, &total[c], &dot[c])
@@ -262,7 +272,7 @@ cdef void _project(
         s = -gamma[c] * rstd[c] * rstd[c] * rstd[c] * (dot[c] / count)
         slope[c] = <floating>s
         centre[c] = <floating>(total[c] / count)
-        shift[c] = <floating>((<double>high[c] - mean[c]) * s)
+        shift[c] = <floating>(rounding(mean[c], high[c]) * s)
     for n in range(rows - 1, -1, -1):
         at = n * stride
         if L == 1 and constant:

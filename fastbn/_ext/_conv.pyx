@@ -149,7 +149,7 @@ cdef void _dw_task(
     cdef Py_ssize_t channels = min(s.chunk, s.C - c), rows = channels * s.kh * s.kw
     cdef Py_ssize_t wide = (s.OW - 1) * s.stride + s.kw, tall, band, y, q, r, panel
     cdef floating *turned = scratch
-    cdef floating *frame = scratch + panels * NR * lines * s.OW
+    cdef floating *frame = scratch + NR * lines * s.OW
     for r in range(s.padded * panels * NR):
         share[r] = 0
     while n < stop:
@@ -243,7 +243,7 @@ def scratch_sizes(const floating[:, :, :, ::1] x not None,
         (s.OW - 1) * s.stride + s.kw)
     return (filters * (s.K + 1), block,
             max(chunks * s.padded * s.F, _shares(&s) * chunks * s.padded * wide),
-            max(block + s.padded * PANELS * NR, wide * lines * s.OW + frame), s.padded)
+            max(block + s.padded * PANELS * NR, NR * lines * s.OW + frame), s.padded)
 
 
 def forward(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1] w not None,

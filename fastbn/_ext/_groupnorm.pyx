@@ -7,7 +7,7 @@ from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 
-from ._normalize cimport dot_centred, scale_shift
+from ._normalize cimport dot_centred, rounding, scale_shift
 from ._reduce cimport Moments, add_moments
 
 
@@ -27,7 +27,7 @@ cdef void _forward_group(
     for c in range(channels):
         scale = gamma[c] * rstd[0]
         scale_shift(x + c * L, L, high, <floating>scale,
-                    <floating>(beta[c] + (<double>high - moments.mean) * scale), out + c * L)
+                    <floating>(beta[c] + rounding(moments.mean, high) * scale), out + c * L)
 
 
 cdef void _backward_group(
@@ -36,7 +36,7 @@ cdef void _backward_group(
 ) noexcept nogil:
     """With g = dout * gamma: dx = rstd * (g - mean(g) - xhat * mean(g * xhat))."""
     cdef floating high = <floating>mean
-    cdef floating low = <floating>(mean - <double>high)
+    cdef floating low = <floating>-rounding(mean, high)
     cdef double total = 0, dot = 0, size = channels * L
     cdef floating scale = <floating>rstd, slope, shift, centre
     cdef Py_ssize_t c, i
@@ -49,7 +49,7 @@ cdef void _backward_group(
         dot += gamma[c] * dgamma[c]
     centre = <floating>(total / size)
     slope = <floating>(-rstd * rstd * dot / size)
-    shift = <floating>((mean - <double>high) * rstd * rstd * dot / size)
+    shift = <floating>(-rounding(mean, high) * rstd * rstd * dot / size)
     for c in range(channels):
         for i in range(c * L, c * L + L):
             dx[i] = (dout[i] * gamma[c] - centre) * scale + ((x[i] - high) * slope + shift)

@@ -5,10 +5,14 @@ while the row is in the first- or second-level cache. Traffic: forward one read 
 backward two reads and one write, and the D parameters.
 """
 from cython cimport floating
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport sqrt
 
+from ._normalize cimport rounding
 from ._reduce cimport BLOCK, LANES, Moments, add_moments, fold
+
+cdef enum:
+    STRIP = 64  # rows that are summed before the sums go into double
 
 
 cdef void _forward_row(
@@ -24,7 +28,7 @@ cdef void _forward_row(
     rstd[0] = 1 / sqrt(moments.m2 / D + eps)
     high = <floating>moments.mean
     scale = <floating>rstd[0]
-    shift = <floating>((<double>high - moments.mean) * rstd[0])
+    shift = <floating>(rounding(moments.mean, high) * rstd[0])
     for d in range(D):
         out[d] = ((x[d] - high) * scale + shift) * gamma[d] + beta[d]
 
@@ -37,7 +41,7 @@ cdef void _backward_row(
     cdef floating sums[LANES]
     cdef floating dots[LANES]
     cdef floating high = <floating>mean
-    cdef floating scale = <floating>rstd, shift = <floating>((<double>high - mean) * rstd)
+    cdef floating scale = <floating>rstd, shift = <floating>(rounding(mean, high) * rstd)
     cdef floating g, xhat, mean_g, mean_gx
     cdef double total = 0, dot = 0
     cdef Py_ssize_t start = 0, stop, lane, d
@@ -85,23 +89,34 @@ def forward(const floating[:, ::1] x not None, const floating[::1] gamma not Non
 
 cdef void _backward_chunk(
     const floating *dout, const floating *x, const floating *gamma, const double *mean,
-    const double *rstd, Py_ssize_t rows, Py_ssize_t D, floating *dx, floating *partial
+    const double *rstd, Py_ssize_t rows, Py_ssize_t D, floating *dx, double *partial,
+    floating *strip
 ) noexcept nogil:
-    cdef Py_ssize_t n, d
+    """Sums over a strip of rows are carried in the array's dtype, over strips in double."""
+    cdef Py_ssize_t n = 0, d, stop
     for d in range(2 * D):
         partial[d] = 0
-    for n in range(rows):
-        _backward_row(dout + n * D, x + n * D, gamma, D, mean[n], rstd[n], dx + n * D,
-                      partial, partial + D)
+    while n < rows:
+        stop = min(n + STRIP, rows)
+        for d in range(2 * D):
+            strip[d] = 0
+        while n < stop:
+            _backward_row(dout + n * D, x + n * D, gamma, D, mean[n], rstd[n], dx + n * D,
+                          strip, strip + D)
+            n += 1
+        for d in range(2 * D):
+            partial[d] += strip[d]
 
 
 def backward(const floating[:, ::1] dout not None, const floating[:, ::1] x not None,
              const floating[::1] gamma not None, const double[:, ::1] stats not None,
              floating[:, ::1] dx not None, floating[::1] dgamma not None,
-             floating[::1] dbeta not None, floating[:, :, ::1] partial not None, int num_threads):
+             floating[::1] dbeta not None, double[:, :, ::1] partial not None,
+             floating[:, ::1] strips not None, int num_threads):
     """dgamma and dbeta sum over rows: one partial (2, D) a chunk of rows, added in chunk order.
 
-    The number of chunks, partial.shape[0], must depend on the shape alone.
+    The number of chunks, partial.shape[0], must depend on the shape alone. strips: 2 * D numbers
+    of scratch for every thread.
     """
     cdef Py_ssize_t N = x.shape[0], D = x.shape[1], chunks = partial.shape[0]
     cdef Py_ssize_t chunk, start, d
@@ -111,7 +126,7 @@ def backward(const floating[:, ::1] dout not None, const floating[:, ::1] x not 
             start = N * chunk // chunks
             _backward_chunk(&dout[start, 0], &x[start, 0], &gamma[0], &stats[0, start],
                             &stats[1, start], N * (chunk + 1) // chunks - start, D,
-                            &dx[start, 0], &partial[chunk, 0, 0])
+                            &dx[start, 0], &partial[chunk, 0, 0], &strips[threadid(), 0])
         for d in range(D):
             gamma_sum = 0
             beta_sum = 0

@@ -6,7 +6,12 @@ A mean is kept in double and used in two parts, `high` (rounded to the array's d
 """
 from cython cimport floating
 
-from ._reduce cimport BLOCK, LANES, fold
+from ._reduce cimport BLOCK, LANES, finite, fold
+
+
+cdef inline double rounding(double mean, floating high) noexcept nogil:
+    """high - mean; nothing where the mean is infinite."""
+    return <double>high - mean if finite(mean) else 0
 
 
 cdef inline void dot_centred(

@@ -135,7 +135,7 @@ cdef void _share_pairs(
     floating *dx_upper, floating *dx_lower
 ) noexcept nogil:
     """One row of n windows 2 x 2 that tile the plane: _backward_shared_plane in one pass."""
-    cdef floating a, b, c, d, m, share
+    cdef floating a, b, c, d, m, count, share, rest
     cdef Py_ssize_t j
     for j in range(n):
         a = upper[2 * j]
@@ -146,13 +146,14 @@ cdef void _share_pairs(
         m = m if m > c else c
         m = m if m > d else d
         m = m if (a == a) & (b == b) & (c == c) & (d == d) else a + b + c + d
-        share = dout[j] / (
-            (<floating>1 if a == m else 0) + (<floating>1 if b == m else 0)
-            + (<floating>1 if c == m else 0) + (<floating>1 if d == m else 0))
-        dx_upper[2 * j] = share * (<floating>1 if a == m else 0)
-        dx_upper[2 * j + 1] = share * (<floating>1 if b == m else 0)
-        dx_lower[2 * j] = share * (<floating>1 if c == m else 0)
-        dx_lower[2 * j + 1] = share * (<floating>1 if d == m else 0)
+        count = ((<floating>1 if a == m else 0) + (<floating>1 if b == m else 0)
+                 + (<floating>1 if c == m else 0) + (<floating>1 if d == m else 0))
+        share = dout[j] / count
+        rest = 0 if count > 0 else share * 0
+        dx_upper[2 * j] = share if a == m else rest
+        dx_upper[2 * j + 1] = share if b == m else rest
+        dx_lower[2 * j] = share if c == m else rest
+        dx_lower[2 * j + 1] = share if d == m else rest
 
 
 cdef inline void _spread(
@@ -180,6 +181,7 @@ cdef void _backward_shared_plane(
     cdef floating *wide_share = scratch + 2 * OW + W
     cdef const floating *rows
     cdef floating *out
+    cdef floating m
     cdef Py_ssize_t i, j, d
     for i in range(OH):
         rows = x + i * k * W
@@ -199,12 +201,13 @@ cdef void _backward_shared_plane(
             for j in range(OW):
                 share[j] += wide_share[j * k + d]
         for j in range(OW):
-            share[j] = dout[i * OW + j] / share[j]
+            share[j] = dout[i * OW + j] / share[j] if share[j] > 0 else largest[j]
         _spread(<const floating *>share, OW, k, wide_share)
         for d in range(k):
             out = dx + (i * k + d) * W
             for j in range(W):
-                out[j] = wide_share[j] * (1 if rows[d * W + j] == wide_largest[j] else 0)
+                m = wide_largest[j]
+                out[j] = wide_share[j] if (rows[d * W + j] == m) | (m != m) else 0
 
 
 def scratch_size(Py_ssize_t W):

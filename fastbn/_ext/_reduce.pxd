@@ -105,15 +105,38 @@ cdef inline floating block_square_sum(
     return fold(squares)
 
 
+cdef inline bint finite(double x) noexcept nogil:
+    return x - x == 0
+
+
 cdef inline void merge(Moments *into, double count, double mean, double m2) noexcept nogil:
     """Chan's update: the moments of two sets together."""
     cdef double total = into.count + count
     cdef double delta = mean - into.mean
     if count == 0:
         return
-    into.mean += delta * (count / total)
-    into.m2 += m2 + delta * delta * (into.count * count / total)
+    if finite(delta):
+        into.mean += delta * (count / total)
+        # In this order a huge first mean, with no count to weigh it against, does not overflow.
+        into.m2 += m2 + delta * (delta * (into.count * count / total))
+    else:
+        into.mean += mean  # infinite or NaN, by the rules for sums
+        into.m2 = delta - delta
     into.count = total
+
+
+cdef inline void merge_wide(
+    Moments *into, const floating *x, Py_ssize_t n, Py_ssize_t stride
+) noexcept nogil:
+    """Merge n numbers in two plain passes in double: for blocks whose squares overflow."""
+    cdef double mean = 0, m2 = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        mean += x[i * stride]
+    mean /= n
+    for i in range(n):
+        m2 += (x[i * stride] - mean) * (x[i * stride] - mean)
+    merge(into, <double>n, mean, m2)
 
 
 cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noexcept nogil:
@@ -124,9 +147,12 @@ cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noe
         size = min(<Py_ssize_t>BLOCK, n)
         centre = block_sum(x, size) / <floating>size
         squares = block_square_sum(x, size, centre, &residual)
-        # The rounded block mean is off by residual / size: put it right.
-        merge(into, <double>size, centre + <double>residual / <double>size,
-              squares - <double>residual * <double>residual / <double>size)
+        if finite(squares):
+            # The rounded block mean is off by residual / size: put it right.
+            merge(into, <double>size, centre + <double>residual / <double>size,
+                  squares - <double>residual * <double>residual / <double>size)
+        else:
+            merge_wide(into, x, size, 1)
         x += size
         n -= size
 

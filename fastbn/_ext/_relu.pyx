@@ -9,7 +9,7 @@ cdef enum:
 cdef void _forward(const floating *x, Py_ssize_t n, floating *out) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = 0 if x[i] < 0 else x[i]  # written so that NaN stays NaN
+        out[i] = x[i] if (x[i] > 0) | (x[i] != x[i]) else 0  # NaN stays NaN, -0.0 becomes 0.0
 
 
 cdef void _backward(

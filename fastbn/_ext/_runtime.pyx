@@ -18,6 +18,10 @@ cdef extern from *:
             && __builtin_cpu_supports("popcnt"))) return 1;
       if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
             && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))) return 2;
+    #if !defined(__clang__) && __GNUC__ >= 11
+      if (!(__builtin_cpu_supports("f16c") && __builtin_cpu_supports("lzcnt")
+            && __builtin_cpu_supports("movbe"))) return 2;
+    #endif
       if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
             && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512vl"))) return 3;

@@ -71,21 +71,17 @@ cdef inline void pack_panel(
 
 cdef inline void edge_tile(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *a,
-    const floating *b, const floating *start, floating *c, Py_ssize_t ldc
+    const floating *b, floating *c, Py_ssize_t ldc
 ) noexcept nogil:
-    """tile() where nothing but rows x columns of c may be touched."""
+    """c += a b where nothing but rows x columns of c may be touched."""
     cdef floating whole[TILE_MAX]
     cdef Py_ssize_t i, j, width = tile_columns(c)
     if rows % MR_STEP == 0 and columns % (width // 2) == 0:
-        tile(rows, columns, depth, a, b, start, c, ldc)
+        tile(rows, columns, depth, a, b, <const floating *>NULL, c, ldc)
         return
-    if start == NULL:
-        for i in range(MR * width):
-            whole[i] = 0
-        for i in range(rows):
-            for j in range(columns):
-                whole[i * width + j] = c[i * ldc + j]
-    tile(rows, columns, depth, a, b, start, whole, width)
+    for i in range(MR * width):
+        whole[i] = 0
+    tile(rows, columns, depth, a, b, <const floating *>NULL, whole, width)
     for i in range(rows):
         for j in range(columns):
-            c[i * ldc + j] = whole[i * width + j]
+            c[i * ldc + j] += whole[i * width + j]

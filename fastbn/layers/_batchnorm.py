@@ -153,7 +153,8 @@ def batchnorm_forward(
     -------
     out : ndarray, (N, D)
     cache : BatchNormCache
-        For :func:`batchnorm_backward` and :func:`batchnorm_backward_alt`.
+        For :func:`batchnorm_backward` and :func:`batchnorm_backward_alt`. It refers to `x`, which
+        must not change before the backward pass.
 
     Raises
     ------
@@ -256,7 +257,7 @@ def spatial_batchnorm_forward(
     -------
     out : ndarray, (N, C, H, W)
     cache : tuple
-        For :func:`spatial_batchnorm_backward`.
+        For :func:`spatial_batchnorm_backward`. It refers to `x`, which must not change before.
 
     Raises
     ------

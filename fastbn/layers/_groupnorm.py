@@ -40,7 +40,7 @@ def spatial_groupnorm_forward(
     out : ndarray, (N, C, H, W)
         ``gamma * (x - mean) / sqrt(var + eps) + beta`` with each group's mean and biased variance.
     cache : GroupNormCache
-        For :func:`spatial_groupnorm_backward`.
+        For :func:`spatial_groupnorm_backward`. It refers to `x`, which must not change before.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def layernorm_forward(
     out : ndarray, (N, D)
         ``gamma * (x - mean) / sqrt(var + eps) + beta`` with each row's mean and biased variance.
     cache : LayerNormCache
-        For :func:`layernorm_backward`.
+        For :func:`layernorm_backward`. It refers to `x`, which must not change before.
 
     Raises
     ------
@@ -100,8 +100,10 @@ def layernorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     dx = np.empty(x.shape, x.dtype)
     dgamma, dbeta = np.zeros((2, D), x.dtype)
     if x.size:
-        partial = np.empty((_chunks(N, D), 2, D), x.dtype)
+        num_threads = threads_for(2 * x.size)
+        partial = np.empty((_chunks(N, D), 2, D))
+        strips = np.empty((num_threads, 2 * D), x.dtype)
         _ext.layernorm.backward(
-            dout, x, gamma, cache.stats, dx, dgamma, dbeta, partial, threads_for(2 * x.size)
+            dout, x, gamma, cache.stats, dx, dgamma, dbeta, partial, strips, num_threads
         )
     return _check.cast(dtype, dx, dgamma, dbeta)

@@ -8,16 +8,17 @@ class LazyArray(NDArrayOperatorsMixin):
     """An array that is computed when somebody first uses it, and then kept.
 
     The course's fast layers put their column matrix into the cache. Forming it would cost more
-    than the whole convolution, so the cache holds one of these in its place.
+    than the whole convolution, so the cache holds one of these in its place. It is computed from
+    what the arguments hold at that time.
     """
 
     def __init__(self, compute):
-        self._compute = compute
-        self._array = None
+        object.__setattr__(self, "_compute", compute)
+        object.__setattr__(self, "_array", None)
 
     def _value(self):
         if self._array is None:
-            self._array = self._compute()
+            object.__setattr__(self, "_array", self._compute())
         return self._array
 
     def __array__(self, dtype=None, copy=None):
@@ -39,6 +40,9 @@ class LazyArray(NDArrayOperatorsMixin):
         if name.startswith("__"):  # protocols are asked of the type, not passed on
             raise AttributeError(name)
         return getattr(self._value(), name)
+
+    def __setattr__(self, name, value):  # the course assigns x_cols.shape
+        setattr(self._value(), name, value)
 
     def __getitem__(self, index):
         return self._value()[index]

@@ -24,7 +24,7 @@ def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
 
     Returns
     -------
-    loss : float
+    loss : numpy.float64
         Mean over rows of ``log(sum(exp(x))) - x[y]``, formed so that it cannot overflow.
     dx : ndarray, (N, C)
         ``(softmax(x) - onehot(y)) / N``.
@@ -49,7 +49,7 @@ def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
 
     Returns
     -------
-    loss : float
+    loss : numpy.float64
         Mean over rows of the sum over j != y of ``max(0, x[j] - x[y] + 1)``.
     dx : ndarray, (N, C)
         Its gradient.
@@ -72,5 +72,5 @@ def _loss(kernel, x, y, cost):
     if N:
         kernel(x, y, dx, losses, threads_for(cost * x.size))
     # N = 0: the mean of nothing, NaN, as in NumPy but without its warning.
-    loss = float(losses.sum()) / N if N else float("nan")
+    loss = losses.sum() / N if N else np.float64("nan")
     return loss, _check.cast(dtype, dx)
