@@ -36,7 +36,7 @@ def load(f: BinaryIO) -> Any:
         If the pickle is malformed (nearly any exception may come out, as the documentation of
         `pickle` says) or names anything but a plain array (`pickle.UnpicklingError`).
     """
-    return _unwrap(_Unpickler(f, encoding="latin1").load())
+    return _unwrap(_Unpickler(f, encoding="latin1").load(), {})
 
 
 class _StandIn:
@@ -148,14 +148,20 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     return dtype.value
 
 
-def _unwrap(value: Any) -> Any:
+def _unwrap(value: Any, done: dict[int, Any]) -> Any:
     """Replace the stand-ins in a nest of containers by their arrays."""
     if isinstance(value, _Array):
         return value.value
-    if isinstance(value, dict):
-        return {_unwrap(key): _unwrap(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_unwrap(item) for item in value)
     if isinstance(value, _PLAIN_TYPES):
         return value
-    raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
+    # A container is done once, however often it is referred to: n levels of [x, x] are n lists,
+    # and 2**n ways to the innermost. By id, which is safe as the nest keeps all of them alive.
+    if id(value) not in done:
+        if isinstance(value, dict):
+            result = {_unwrap(key, done): _unwrap(item, done) for key, item in value.items()}
+        elif isinstance(value, (list, tuple)):
+            result = type(value)(_unwrap(item, done) for item in value)
+        else:
+            raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
+        done[id(value)] = result
+    return done[id(value)]

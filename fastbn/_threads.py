@@ -2,6 +2,7 @@
 
 import operator
 import os
+import threading
 
 from ._ext import runtime
 
@@ -13,8 +14,21 @@ MOST = 256
 
 _requested = None
 _forked = False
-# What OpenMP grants before anyone limits it: threadpoolctl's limits show as a difference from this.
-_openmp_limit = runtime.openmp_limit()
+
+
+def _unlimited():
+    """Threads that OpenMP grants where nobody has limited it: in a new thread."""
+    # Limits belong to a thread, and this one may be imported within one.
+    granted = []
+    thread = threading.Thread(target=lambda: granted.append(runtime.openmp_limit()))
+    thread.start()
+    thread.join()
+    return granted[0]
+
+
+# A limit (threadpoolctl sets OpenMP's number for the calling thread) shows as a difference from
+# this. One that equals it cannot be seen; it would matter only to who asked for more than it.
+_openmp_limit = _unlimited() if runtime.openmp else 1
 
 
 def _count(value, name):
@@ -59,7 +73,7 @@ def _cores():
 
 _default = _from_environment("FASTBN_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
 if _default is None:
-    _default = _cores()
+    _default = min(_cores(), MOST)
 
 
 def set_num_threads(num_threads: int | None) -> None:
@@ -88,6 +102,12 @@ def get_num_threads() -> int:
     int
         What :func:`set_num_threads` or the default says, within any limit set through
         threadpoolctl. 1 without OpenMP, and in a forked child, where OpenMP's threads are gone.
+
+    Notes
+    -----
+    A limit of exactly OpenMP's own number (``OMP_NUM_THREADS``, else the cores) looks like no
+    limit. So it does not cut down more threads than that, asked for by :func:`set_num_threads` or
+    ``FASTBN_NUM_THREADS``.
     """
     if _forked or not runtime.openmp:
         return 1

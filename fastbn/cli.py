@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -26,6 +27,10 @@ from .solver import Solver
 # What trains the default net well, for each rule.
 _LEARNING_RATES = {"sgd": 1e-1, "sgd_momentum": 2e-2, "rmsprop": 1e-3, "adam": 1e-3}
 
+# NumPy counts the bytes of an array in 63 bits. What is within them and yet too large for the
+# machine is a MemoryError.
+_MOST = 10**18
+
 
 class _UserError(Exception):
     """Something outside the program is wrong: one line on stderr, and no traceback."""
@@ -42,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 1 if data could not be read or results not be written.
+        Exit code: 0; 1 if data could not be read, results not be written or memory not be had;
+        130 after Ctrl-C and 141 if nobody reads the output any more, as in a shell.
 
     Raises
     ------
@@ -51,9 +57,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.command == "info":
-        fastbn.show_config()
-        return 0
+    try:
+        if args.command == "info":
+            fastbn.show_config()
+        else:
+            _check_train(parser, args)
+            _train(args)
+        print(end="", flush=True)  # here, where a broken pipe can be caught, and not at exit
+    except _UserError as error:
+        return _fail(str(error))
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
+    except KeyboardInterrupt:
+        print("fastbn: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # What is still in the buffer would raise again at exit: let it go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"fastbn: error: {message}", file=sys.stderr)
+    return 1
+
+
+def _check_train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what argparse could not see in a single option, and set the number of threads."""
     counts = ("num_training", "num_validation", "num_test")
     if args.data is None and any(getattr(args, name) is not None for name in counts):
         parser.error("--num-training, --num-validation and --num-test need --data")
@@ -62,12 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             fastbn.set_num_threads(args.threads)
         except ValueError as error:
             parser.error(f"argument --threads: {error}")
-    try:
-        _train(args)
-    except _UserError as error:
-        print(f"fastbn: error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -180,6 +205,8 @@ def _number(
             value = kind(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be {word}; got {text!r}") from None
+        if kind is int and _MOST < value <= most:
+            raise argparse.ArgumentTypeError(f"is too large; got {text!r}")
         if not least <= value <= most or (above and value == least) or not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"must be {word} {rule}; got {text!r}")
         return value
@@ -202,12 +229,16 @@ def _train(args: argparse.Namespace) -> None:
     except OSError as error:
         raise _UserError(f"cannot make the folder {args.out!r}: {error.strerror}") from error
 
+    input_dim = data["X_train"][0].size
+    widths = [input_dim, *args.hidden, 10]
+    if max(a * b for a, b in itertools.pairwise(widths)) > _MOST:
+        raise MemoryError(f"weights for the widths {args.hidden}")
     np.random.seed(args.seed)
     if args.learning_rate is None:
         args.learning_rate = _LEARNING_RATES[args.optimizer]
     net = FullyConnectedNet(
         args.hidden,
-        input_dim=data["X_train"][0].size,
+        input_dim=input_dim,
         dropout_keep_ratio=args.dropout,
         normalization=None if args.normalization == "none" else args.normalization,
         reg=args.reg,

@@ -294,14 +294,14 @@ def _read_batch(
         raise ValueError(
             f"{name} is not a CIFAR-10 batch: it must hold a dict with the keys data and labels"
         )
-    pixels = np.asarray(batch["data"])
+    pixels = _flat_array(batch["data"])
     size = int(np.prod(_CIFAR10_IMAGE))
     if pixels.ndim != 2 or pixels.shape[1] != size or pixels.dtype.kind not in "iuf":
         raise ValueError(
             f"{name} is not a CIFAR-10 batch: data must be numbers of shape "
             f"(N, {size}); got {pixels.dtype} of shape {pixels.shape}"
         )
-    labels = np.asarray(batch["labels"])
+    labels = _flat_array(batch["labels"])
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{name} is not a CIFAR-10 batch: labels must be {len(pixels)} integers; "
@@ -310,3 +310,15 @@ def _read_batch(
     if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"{name} is not a CIFAR-10 batch: labels must be one or more of 0 to 9")
     return pixels.reshape(-1, *_CIFAR10_IMAGE), labels.astype(np.int64)
+
+
+def _flat_array(value: Any) -> npt.NDArray[Any]:
+    """An array as it is, a flat list as an array, anything else as an array of one object.
+
+    NumPy would walk into a nest of lists, which can be exponentially larger than its pickle.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    containers = list, tuple
+    flat = isinstance(value, containers) and not any(isinstance(v, containers) for v in value)
+    return np.asarray(value if flat else None)

@@ -1,10 +1,12 @@
 """Composed layers. The star imports are the course's: its users take layers from here too."""
 
-from collections.abc import Mapping
-from typing import Any
+# Underscored, so that a star import of this module brings layers and np only.
+from collections.abc import Mapping as _Mapping
+from typing import Any as _Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike as _ArrayLike
+from numpy.typing import NDArray as _NDArray
 
 from .fast_layers import *
 from .layers import *
@@ -26,7 +28,7 @@ from .layers import (
 )
 
 
-def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], Any]:
+def affine_relu_forward(x: _ArrayLike, w: _ArrayLike, b: _ArrayLike) -> tuple[_NDArray[_Any], _Any]:
     """Affine layer, then relu.
 
     Parameters
@@ -46,20 +48,20 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[NDArr
     return out, (fc_cache, relu_cache)
 
 
-def affine_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def affine_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`affine_relu_forward`: ``dx, dw, db``."""
     fc_cache, relu_cache = cache
     return affine_backward(relu_backward(dout, relu_cache), fc_cache)
 
 
 def affine_bn_relu_forward(
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike,
-    gamma: ArrayLike,
-    beta: ArrayLike,
-    bn_param: dict[str, Any],
-) -> tuple[NDArray[Any], Any]:
+    x: _ArrayLike,
+    w: _ArrayLike,
+    b: _ArrayLike,
+    gamma: _ArrayLike,
+    beta: _ArrayLike,
+    bn_param: dict[str, _Any],
+) -> tuple[_NDArray[_Any], _Any]:
     """Affine layer, batch normalization, relu.
 
     Parameters
@@ -82,7 +84,7 @@ def affine_bn_relu_forward(
     return out, (fc_cache, bn_cache, relu_cache)
 
 
-def affine_bn_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def affine_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`affine_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
@@ -90,13 +92,13 @@ def affine_bn_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], 
 
 
 def affine_ln_relu_forward(
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike,
-    gamma: ArrayLike,
-    beta: ArrayLike,
-    ln_param: Mapping[str, Any],
-) -> tuple[NDArray[Any], Any]:
+    x: _ArrayLike,
+    w: _ArrayLike,
+    b: _ArrayLike,
+    gamma: _ArrayLike,
+    beta: _ArrayLike,
+    ln_param: _Mapping[str, _Any],
+) -> tuple[_NDArray[_Any], _Any]:
     """Affine layer, layer normalization, relu.
 
     Parameters
@@ -119,7 +121,7 @@ def affine_ln_relu_forward(
     return out, (fc_cache, ln_cache, relu_cache)
 
 
-def affine_ln_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def affine_ln_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`affine_ln_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, ln_cache, relu_cache = cache
     dout, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), ln_cache)
@@ -127,8 +129,8 @@ def affine_ln_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], 
 
 
 def conv_relu_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: _ArrayLike, w: _ArrayLike, b: _ArrayLike, conv_param: _Mapping[str, _Any]
+) -> tuple[_NDArray[_Any], _Any]:
     """Convolution, then relu.
 
     Parameters
@@ -150,21 +152,21 @@ def conv_relu_forward(
     return out, (conv_cache, relu_cache)
 
 
-def conv_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def conv_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`conv_relu_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache = cache
     return conv_backward_fast(relu_backward(dout, relu_cache), conv_cache)
 
 
 def conv_bn_relu_forward(
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike,
-    gamma: ArrayLike,
-    beta: ArrayLike,
-    conv_param: Mapping[str, Any],
-    bn_param: dict[str, Any],
-) -> tuple[NDArray[Any], Any]:
+    x: _ArrayLike,
+    w: _ArrayLike,
+    b: _ArrayLike,
+    gamma: _ArrayLike,
+    beta: _ArrayLike,
+    conv_param: _Mapping[str, _Any],
+    bn_param: dict[str, _Any],
+) -> tuple[_NDArray[_Any], _Any]:
     """Convolution, spatial batch normalization, relu.
 
     Parameters
@@ -189,7 +191,7 @@ def conv_bn_relu_forward(
     return out, (conv_cache, bn_cache, relu_cache)
 
 
-def conv_bn_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def conv_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`conv_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     conv_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
@@ -197,12 +199,12 @@ def conv_bn_relu_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ..
 
 
 def conv_relu_pool_forward(
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike,
-    conv_param: Mapping[str, Any],
-    pool_param: Mapping[str, Any],
-) -> tuple[NDArray[Any], Any]:
+    x: _ArrayLike,
+    w: _ArrayLike,
+    b: _ArrayLike,
+    conv_param: _Mapping[str, _Any],
+    pool_param: _Mapping[str, _Any],
+) -> tuple[_NDArray[_Any], _Any]:
     """Convolution, relu, max pooling.
 
     Parameters
@@ -227,7 +229,7 @@ def conv_relu_pool_forward(
     return out, (conv_cache, relu_cache, pool_cache)
 
 
-def conv_relu_pool_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def conv_relu_pool_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`conv_relu_pool_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache, pool_cache = cache
     dout = relu_backward(max_pool_backward_fast(dout, pool_cache), relu_cache)

@@ -6,19 +6,18 @@ and the same dict is returned, updated, to be passed to the next call. `fastbn.s
 finds a rule by its name in this module.
 """
 
-from __future__ import annotations
-
-from typing import Any
+# Underscored: what is public here and can be called is a rule.
+from typing import Any as _Any
 
 import numpy as np
-import numpy.typing as npt
+import numpy.typing as _npt
 
-Config = dict[str, Any]
+_Config = dict[str, _Any]
 
 
 def sgd(
-    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
-) -> tuple[npt.NDArray[np.floating], Config]:
+    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
+) -> tuple[_npt.NDArray[np.floating], _Config]:
     """Step against the gradient.
 
     Parameters
@@ -50,8 +49,8 @@ def sgd(
 
 
 def sgd_momentum(
-    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
-) -> tuple[npt.NDArray[np.floating], Config]:
+    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
+) -> tuple[_npt.NDArray[np.floating], _Config]:
     """Step along a velocity that remembers earlier gradients.
 
     ``velocity = momentum * velocity - learning_rate * dw`` and ``next_w = w + velocity``.
@@ -88,8 +87,8 @@ def sgd_momentum(
 
 
 def rmsprop(
-    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
-) -> tuple[npt.NDArray[np.floating], Config]:
+    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
+) -> tuple[_npt.NDArray[np.floating], _Config]:
     """Step scaled, element by element, by a running mean of the squared gradient.
 
     ``cache = decay_rate * cache + (1 - decay_rate) * dw**2`` and
@@ -128,8 +127,8 @@ def rmsprop(
 
 
 def adam(
-    w: npt.NDArray[np.floating], dw: npt.ArrayLike, config: Config | None = None
-) -> tuple[npt.NDArray[np.floating], Config]:
+    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
+) -> tuple[_npt.NDArray[np.floating], _Config]:
     """Step by running means of the gradient and of its square, both corrected for their start.
 
     Parameters
@@ -172,8 +171,8 @@ def adam(
 
 
 def _prepare(
-    w: npt.ArrayLike, dw: npt.ArrayLike, config: Config | None, **defaults: float
-) -> tuple[npt.NDArray[np.floating], Config]:
+    w: _npt.ArrayLike, dw: _npt.ArrayLike, config: _Config | None, **defaults: float
+) -> tuple[_npt.NDArray[np.floating], _Config]:
     """Check the gradient, and fill the hyperparameters that `config` does not have."""
     if config is None:
         config = {}
@@ -194,7 +193,7 @@ def _prepare(
     return dw, config
 
 
-def _number(config: Config, name: str) -> float:
+def _number(config: _Config, name: str) -> float:
     """A hyperparameter as a Python float.
 
     A NumPy float64 scalar, as `np.logspace` yields, would turn float32 weights into float64.
@@ -205,7 +204,7 @@ def _number(config: Config, name: str) -> float:
         raise TypeError(f"config[{name!r}] must be a number; got {config[name]!r}") from None
 
 
-def _state(config: Config, name: str, w: npt.ArrayLike) -> npt.NDArray[np.floating]:
+def _state(config: _Config, name: str, w: _npt.ArrayLike) -> _npt.NDArray[np.floating]:
     """A running array of `config`, zeros at the first step."""
     state = config.get(name)
     return np.zeros_like(w) if state is None else state

@@ -30,6 +30,7 @@ class Solver:
         ``loss(X, y) -> (loss, grads)`` with one gradient per key of ``params``.
     data : mapping
         ``X_train`` (N, ...), ``y_train`` (N,), ``X_val`` (M, ...) and ``y_val`` (M,), N, M >= 1.
+        Classes are integers.
     update_rule : str, default "sgd"
         Name of a rule of `fastbn.optim`.
     optim_config : mapping, default {}
@@ -71,8 +72,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     Raises
     ------
     ValueError
-        For an unknown argument or update rule, a value out of range, missing data, or lengths
-        that differ.
+        For an unknown argument or update rule, a value out of range, missing data, lengths that
+        differ, or classes that have more than one axis.
     TypeError
         For an argument of the wrong type.
 
@@ -180,7 +181,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         ----------
         X : ndarray (N, ...)
             Samples, N >= 1.
-        y : ndarray (N,)
+        y : ndarray of int, (N,)
             Classes.
         num_samples : int or None, default None
             If smaller than N, measure on so many samples, drawn with replacement.
@@ -195,9 +196,9 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         Raises
         ------
         ValueError
-            If `X` is empty, the lengths differ, or a count is below 1.
+            If `X` is empty, the lengths differ, `y` has more than one axis, or a count is below 1.
         TypeError
-            If a count is not an integer.
+            If a count or a class is not an integer.
         """
         X, y = _check_pair("X", X, "y", y)
         _check.integer("batch_size", batch_size, 1)
@@ -311,7 +312,7 @@ def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
         raise TypeError(f"update_rule must be the name of a rule of fastbn.optim; got {name!r}")
     # By attribute, so that a rule that a user adds to fastbn.optim is found as well.
     rule = getattr(optim, name, None)
-    if name.startswith("_") or not callable(rule):
+    if name.startswith("_") or not callable(rule) or isinstance(rule, type):
         raise ValueError(f'Invalid update_rule "{name}"')
     return rule
 
@@ -343,4 +344,8 @@ def _check_pair(
         raise ValueError(
             f"{x_name} and {y_name} must have the same length; got {x.shape[0]} and {y.shape[0]}"
         )
+    if y.ndim > 1:  # compared with the predictions (N,), a column would broadcast to (N, N)
+        raise ValueError(f"{y_name} must have one axis; got shape {y.shape}")
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{y_name} must hold integer classes; got dtype {y.dtype}")
     return x, y

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastbn
-from fastbn import _atomic
+from fastbn import _atomic, cli
 from fastbn.cli import main
 
 # Half a second instead of several.
@@ -203,6 +203,8 @@ def test_missing_extra(module, message, tmp_path, capsys, monkeypatch):
         (["--hidden", "10,x"], "--hidden: must be an integer; got 'x'"),
         (["--hidden", "10,0"], "--hidden: must be an integer at least 1; got '0'"),
         (["--epochs", "0"], "--epochs: must be an integer at least 1; got '0'"),
+        (["--epochs", "1" + 19 * "0"], "--epochs: is too large; got '10000000000000000000'"),
+        (["--hidden", "1" + 400 * "0"], "--hidden: is too large; got '1000"),
         (["--batch-size", "ten"], "--batch-size: must be an integer; got 'ten'"),
         (["--learning-rate", "-1"], "--learning-rate: must be a number at least 0; got '-1'"),
         (["--learning-rate", "nan"], "--learning-rate: must be a number at least 0; got 'nan'"),
@@ -225,6 +227,63 @@ def test_bad_options(options, message, tmp_path, capsys):
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        # More than any address space, so that no system promises the memory.
+        ["--hidden", "9999999999999"],
+        ["--hidden", "99999999999,99999999999"],
+        ["--batch-size", "999999999999999"],
+        ["--batch-size", str(10**18)],
+    ],
+    ids=" ".join,
+)
+def test_too_little_memory(options, tmp_path, capsys):
+    assert train(tmp_path, *options) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert err.startswith("fastbn: error: not enough memory: ")
+
+
+def test_interrupt(tmp_path, capsys, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.Solver, "train", interrupt)
+    assert train(tmp_path) == 130
+    assert capsys.readouterr() == ("", "fastbn: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, OSError, AssertionError])
+def test_bugs_are_not_hidden(error, tmp_path, monkeypatch):
+    def fail(self):
+        raise error("a bug")
+
+    monkeypatch.setattr(cli.Solver, "train", fail)
+    with pytest.raises(error, match="a bug"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("command", [["info"], ["train", *QUICK]], ids=lambda command: command[0])
+def test_reader_that_went_away(command, buffered, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        result = subprocess.run(
+            [sys.executable, *([] if buffered else ["-u"]), "-m", "fastbn", *command],
+            cwd=tmp_path,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_info(capsys):

@@ -86,6 +86,32 @@ def test_load_pickle_of_python_2():
     np.testing.assert_array_equal(loads(python2_pickle(array)), array)
 
 
+def _shared(levels):
+    """A list of `levels` lists whose innermost can be reached in 2**levels ways."""
+    value = [1]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+def test_shared_references_cost_nothing():
+    value = loads(pickle.dumps({"deep": _shared(60), "tuple": (1, _shared(60))}))["deep"]
+    for _ in range(60):
+        first, second = value
+        assert first is second
+        value = first
+    assert value == [1]
+
+
+@pytest.mark.parametrize("key", ["data", "labels"])
+def test_batch_of_shared_references(key, tmp_path):
+    path = tmp_path / "batch"
+    batch = {"data": np.zeros((2, 3072)), "labels": [1, 2], key: _shared(60)}
+    path.write_bytes(pickle.dumps(batch))
+    with pytest.raises(ValueError, match=f"batch is not a CIFAR-10 batch: {key} must be"):
+        load_CIFAR_batch(path)
+
+
 class Evil:
     """Pickles as a call of `function`."""
 

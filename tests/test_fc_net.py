@@ -253,6 +253,9 @@ def test_both_spellings_of_dropout():
         assert FullyConnectedNet([5], 4, 3, **off).use_dropout is False
     assert FullyConnectedNet([5], use_batchnorm=True).normalization == "batchnorm"
     assert FullyConnectedNet([5], use_batchnorm=False).normalization is None
+    assert FullyConnectedNet([5], dropout=0, use_batchnorm=True).use_dropout is False
+    old = FullyConnectedNet([5], dropout_keep_ratio=0.75, use_batchnorm=True)
+    assert old.dropout_param["p"] == 0.75
 
 
 @pytest.mark.parametrize(
@@ -265,6 +268,12 @@ def test_both_spellings_of_dropout():
             ValueError,
             'normalization must be "batchnorm", "layernorm" or None; got \'groupnorm\'',
         ),
+        (
+            {"dropout": 0.25, "use_batchnorm": True},
+            ValueError,
+            "dropout was the share that is dropped: write dropout_keep_ratio=0.75 instead",
+        ),
+        ({"dropout": 0.4, "use_batchnorm": False}, ValueError, "write dropout_keep_ratio=0.6 "),
         ({"dropout": 1.5}, ValueError, "dropout must be between 0 and 1; got 1.5"),
         ({"dropout_keep_ratio": -0.5}, ValueError, "dropout_keep_ratio must be .*; got -0.5"),
         ({"dropout": "half"}, TypeError, "dropout must be a number; got 'half'"),

@@ -303,6 +303,8 @@ def test_folder_of_checkpoints_must_exist(tmp_path):
         ({"update_rule": "x"}, ValueError, 'Invalid update_rule "x"'),
         ({"update_rule": "_state"}, ValueError, 'Invalid update_rule "_state"'),
         ({"update_rule": "np"}, ValueError, 'Invalid update_rule "np"'),
+        ({"update_rule": "Any"}, ValueError, 'Invalid update_rule "Any"'),
+        ({"update_rule": "Config"}, ValueError, 'Invalid update_rule "Config"'),
         ({"update_rule": optim.sgd}, TypeError, "update_rule must be the name of a rule"),
         ({"optim_config": 1e-3}, TypeError, "optim_config must be a dict; got float"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
@@ -343,6 +345,14 @@ def test_bad_arguments(kwargs, error, message):
             {"y_train": np.array(3)},
             r"data\['y_train'\] must have at least one sample; got shape \(\)",
         ),
+        (
+            {"y_train": np.zeros((50, 1), int)},
+            r"data\['y_train'\] must have one axis; got shape \(50, 1\)",
+        ),
+        (
+            {"y_val": np.zeros((20, 1), int)},
+            r"data\['y_val'\] must have one axis; got shape \(20, 1\)",
+        ),
     ],
 )
 def test_bad_data(changes, message):
@@ -355,8 +365,27 @@ def test_bad_data(changes, message):
 def test_bad_types():
     with pytest.raises(TypeError, match="data must be a dict; got list"):
         Solver(Linear(), [1, 2])
+    for key in ("y_train", "y_val"):
+        for dtype in (float, bool, str, object):
+            data = make_data()
+            data[key] = data[key].astype(dtype)
+            with pytest.raises(TypeError, match=rf"data\['{key}'\] must hold integer classes; got"):
+                Solver(Linear(), data)
     with pytest.raises(TypeError, match="model must have a dict params and a method loss; got int"):
         Solver(3, make_data())
+
+
+def test_accuracy_wants_one_integer_a_sample():
+    solver = make_solver()
+    with pytest.raises(ValueError, match=r"y must have one axis; got shape \(20, 1\)"):
+        solver.check_accuracy(solver.X_val, solver.y_val[:, None])
+    with pytest.raises(TypeError, match="y must hold integer classes; got dtype float64"):
+        solver.check_accuracy(solver.X_val, solver.y_val.astype(float))
+
+
+def test_what_optim_shows_is_rules():
+    shown = {name for name, value in vars(optim).items() if name[0] != "_" and callable(value)}
+    assert shown == {"sgd", "sgd_momentum", "rmsprop", "adam"}
 
 
 def test_lists_are_taken():

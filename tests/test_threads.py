@@ -1,6 +1,7 @@
 """Results do not depend on threads; threads do not depend on luck."""
 
 import concurrent.futures
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import fastbn
-from fastbn import _threads, layers
+from fastbn import _ext, _threads, layers
 
 COUNTS = (1, 2, 3, 5, 16)
 
@@ -183,40 +184,151 @@ def test_small_work_stays_on_one_thread():
     assert _threads.threads_for(_threads.SMALL) == fastbn.get_num_threads()
 
 
-def test_threadpoolctl_limits_us():
-    fastbn.set_num_threads(4)
+needs_openmp = pytest.mark.skipif(not _ext.runtime.openmp, reason="built without OpenMP")
+OWN = _threads._openmp_limit  # OpenMP's own number
+
+
+@needs_openmp
+@pytest.mark.parametrize("asked", [None, 1, OWN, OWN + 6])
+@pytest.mark.parametrize("limit", [1, OWN, OWN + 1])
+def test_threadpoolctl_limits_us(asked, limit):
+    fastbn.set_num_threads(asked)
     before = fastbn.get_num_threads()
-    with threadpool_limits(1):
-        assert fastbn.get_num_threads() == 1
+    if asked is not None:
+        assert before == asked
+    with threadpool_limits(limit):
+        # The one limit that cannot be seen, as get_num_threads says.
+        unseen = limit == OWN and before > OWN
+        assert fastbn.get_num_threads() == (before if unseen else min(before, limit))
     assert fastbn.get_num_threads() == before
 
 
-FORK = """
-import os, signal, sys
+@needs_openmp
+def test_asked_for_within_a_limit():
+    with threadpool_limits(1):
+        fastbn.set_num_threads(OWN + 6)
+        assert fastbn.get_num_threads() == 1
+    assert fastbn.get_num_threads() == OWN + 6
+
+
+@needs_openmp
+def test_a_limit_is_that_of_one_thread():
+    fastbn.set_num_threads(OWN + 6)
+    with threadpool_limits(1), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fastbn.get_num_threads).result() == OWN + 6
+
+
+IMPORT_WITHIN_A_LIMIT = """
+import importlib
+from threadpoolctl import threadpool_limits
+from fastbn import _threads                    # OpenMP has to be there to be limited
+with threadpool_limits(1):
+    importlib.reload(_threads)
+    _threads.set_num_threads(4)
+    assert _threads.get_num_threads() == 1
+    _threads.set_num_threads(None)
+    assert _threads.get_num_threads() == 1
+default = _threads.get_num_threads()
+assert default == _threads._default, default
+_threads.set_num_threads(4)
+assert _threads.get_num_threads() == 4
+"""
+
+
+@needs_openmp
+def test_import_within_a_limit(tmp_path):
+    _run(IMPORT_WITHIN_A_LIMIT, tmp_path)
+
+
+MANY_CORES = """
+import os
+os.sched_getaffinity = lambda pid: range(1000)
+os.environ.pop("FASTBN_NUM_THREADS", None)
+os.environ.pop("OMP_NUM_THREADS", None)
+from fastbn import _threads
+assert _threads._default == min(_threads._cores(), _threads.MOST)
+"""
+
+
+def test_default_is_not_more_than_the_most(tmp_path):
+    _run(MANY_CORES, tmp_path)
+
+
+#: Forward and backward functions with work for two threads; `results` is all that they return.
+STEPS = """
+import hashlib, multiprocessing, os, signal
 import numpy as np
 import fastbn
 from fastbn import layers
 
 fastbn.set_num_threads(2)
-x = np.random.default_rng(0).standard_normal((16, 8, 40, 40))
-expected = layers.relu_forward(x)[0]           # the parent has used OpenMP
-conv = x, np.ones((3, 8, 3, 3)), np.zeros(3), {"stride": 1, "pad": 1}
-expected_conv = layers.conv_forward_fast(*conv)[0]
+rng = np.random.default_rng(0)
+x = rng.standard_normal((16, 8, 40, 40))
+w, b = rng.standard_normal((12, 8, 3, 3)), rng.standard_normal(12)
+W, B = rng.standard_normal((8 * 40 * 40, 30)), rng.standard_normal(30)
+
+def step(name, backward, *arguments):
+    out, cache = getattr(layers, name + "_forward" + backward)(*arguments)
+    gradients = getattr(layers, name + "_backward" + backward)(np.cos(out), cache)
+    return out, *(gradients if isinstance(gradients, tuple) else (gradients,))
+
+def results(_=None):
+    arrays = [
+        *step("conv", "_fast", x, w, b, {"stride": 1, "pad": 1}),
+        *step("spatial_batchnorm", "", x, b[:8], b[:8], {"mode": "train"}),
+        *step("batchnorm", "", x.reshape(-1, 40), x[0, 0, 0], x[0, 0, 1], {"mode": "train"}),
+        *step("max_pool", "_fast", x, {"pool_height": 2, "pool_width": 2, "stride": 2}),
+        *step("affine", "", x, W, B),
+        *step("relu", "", x),
+    ]
+    return [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+
+expected = results()                           # the parent has used OpenMP
+assert fastbn.get_num_threads() == (2 if fastbn._ext.runtime.openmp else 1)
+"""
+
+FORK = (
+    STEPS
+    + """
 child = os.fork()
 if child == 0:
     signal.alarm(60)                           # a hang ends as a signal
-    ok = fastbn.get_num_threads() == 1
-    ok &= np.array_equal(layers.relu_forward(x)[0], expected)
-    ok &= np.array_equal(layers.conv_forward_fast(*conv)[0], expected_conv)
+    ok = fastbn.get_num_threads() == 1 and results() == expected
     os._exit(0 if ok else 3)
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
-assert np.array_equal(layers.relu_forward(x)[0], expected)
+assert results() == expected
 """
+)
+
+POOL = (
+    STEPS
+    + """
+# The alarm ends a child that hangs, the timeout a parent whose child has ended.
+context = multiprocessing.get_context("fork")
+with context.Pool(2, initializer=signal.alarm, initargs=(60,)) as pool:
+    for got in pool.map_async(results, range(4), chunksize=1).get(timeout=90):
+        assert got == expected
+assert results() == expected
+"""
+)
 
 
-def test_forked_child_computes(tmp_path):
+def _run(code, folder):
     done = subprocess.run(
-        [sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+
+
+@needs_fork
+def test_forked_child_computes(tmp_path):
+    _run(FORK, tmp_path)
+
+
+@needs_fork
+def test_pool_of_forked_children_computes(tmp_path):
+    _run(POOL, tmp_path)

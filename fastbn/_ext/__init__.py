@@ -7,11 +7,16 @@ import os
 from importlib import import_module
 
 try:
-    from . import _runtime as runtime
-except ImportError as error:  # a checkout that was never built
+    runtime = import_module(f"{__name__}._runtime")
+except ModuleNotFoundError as error:  # a checkout that was never built, or for another Python
     raise ImportError(
         "fastbn's compiled modules are missing; build them with `pip install .`, or in place with"
         " `python setup.py build_ext --inplace`"
+    ) from error
+except ImportError as error:
+    raise ImportError(
+        f"fastbn's compiled modules are there but cannot be loaded: {error}. Is the OpenMP runtime"
+        " of the compiler that built them installed (libgomp or libomp)?"
     ) from error
 
 KERNELS = (

@@ -1,20 +1,25 @@
-"""A small convolutional net with a softmax loss."""
+"""A small convolutional net with a softmax loss.
 
-from __future__ import annotations
+The star imports are the course's: its notebooks take the layers from here too.
+"""
 
-from collections.abc import Sequence
-from typing import Any
+# Underscored, so that a star import of this module brings the net, layers and np only.
+from collections.abc import Sequence as _Sequence
+from typing import Any as _Any
 
 import numpy as np
-import numpy.typing as npt
+import numpy.typing as _npt
 
-from .._check import integer
-from ._base import Arrays, Net, check_dtype, check_number
+from .. import _check
+from ..fast_layers import *
+from ..layer_utils import *
+from ..layers import *
+from . import _base
 
 _POOL_PARAM = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
-class ThreeLayerConvNet(Net):
+class ThreeLayerConvNet(_base.Net):
     """conv - relu - 2x2 max pool - affine - relu - affine - softmax.
 
     Parameters
@@ -62,24 +67,25 @@ class ThreeLayerConvNet(Net):
 
     def __init__(
         self,
-        input_dim: Sequence[int] = (3, 32, 32),
+        input_dim: _Sequence[int] = (3, 32, 32),
         num_filters: int = 32,
         filter_size: int = 7,
         hidden_dim: int = 100,
         num_classes: int = 10,
         weight_scale: float = 1e-3,
         reg: float = 0.0,
-        dtype: npt.DTypeLike = np.float32,
+        dtype: _npt.DTypeLike = np.float32,
     ) -> None:
         super().__init__(reg)
-        self.dtype = check_dtype(dtype)
+        self.dtype = _base.check_dtype(dtype)
         if np.shape(input_dim) != (3,):
             raise ValueError(f"input_dim must be (channels, height, width); got {input_dim!r}")
-        C, H, W = (integer(f"input_dim[{i}]", size, 1) for i, size in enumerate(input_dim))
-        F, S = integer("num_filters", num_filters, 1), integer("filter_size", filter_size, 1)
-        hidden_dim = integer("hidden_dim", hidden_dim, 1)
-        num_classes = integer("num_classes", num_classes, 1)
-        scale = check_number("weight_scale", weight_scale)
+        C, H, W = (_check.integer(f"input_dim[{i}]", size, 1) for i, size in enumerate(input_dim))
+        F = _check.integer("num_filters", num_filters, 1)
+        S = _check.integer("filter_size", filter_size, 1)
+        hidden_dim = _check.integer("hidden_dim", hidden_dim, 1)
+        num_classes = _check.integer("num_classes", num_classes, 1)
+        scale = _base.check_number("weight_scale", weight_scale)
 
         # An even filter takes one row and one column off.
         pooled = [(size - (S + 1) % 2) // 2 for size in (H, W)]
@@ -98,8 +104,8 @@ class ThreeLayerConvNet(Net):
             self.params[f"b{i}"] = np.zeros(shape[0] if i == 1 else shape[1], self.dtype)
 
     def loss(
-        self, X: npt.NDArray[Any], y: npt.NDArray[np.integer] | None = None
-    ) -> npt.NDArray[np.floating] | tuple[float, Arrays]:
+        self, X: _npt.NDArray[_Any], y: _npt.NDArray[np.integer] | None = None
+    ) -> _npt.NDArray[np.floating] | tuple[float, _base.Arrays]:
         """Return the scores, or, given classes, the loss and its gradients.
 
         Parameters
@@ -128,7 +134,7 @@ class ThreeLayerConvNet(Net):
         if y is None:
             return scores
 
-        grads: Arrays = {}
+        grads: _base.Arrays = {}
         loss, dout = layers.softmax_loss(scores, y)
         dout, grads["W3"], grads["b3"] = layers.affine_backward(dout, scores_cache)
         dout = layers.relu_backward(dout, hidden_relu_cache)

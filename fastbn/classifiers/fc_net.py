@@ -1,20 +1,24 @@
-"""Fully connected nets with a softmax loss."""
+"""Fully connected nets with a softmax loss.
 
-from __future__ import annotations
+The star imports are the course's: its notebooks take the layers from here too.
+"""
 
-from collections.abc import Iterable
-from typing import Any
+# Underscored, so that a star import of this module brings nets, layers and np only.
+from collections.abc import Iterable as _Iterable
+from typing import Any as _Any
 
 import numpy as np
-import numpy.typing as npt
+import numpy.typing as _npt
 
-from .._check import integer
-from ._base import Arrays, Net, check_dtype, check_number
+from .. import _check
+from ..layer_utils import *
+from ..layers import *
+from . import _base
 
 _STATISTICS = ("running_mean", "running_var")
 
 
-class TwoLayerNet(Net):
+class TwoLayerNet(_base.Net):
     """affine - relu - affine - softmax.
 
     Parameters
@@ -60,17 +64,18 @@ class TwoLayerNet(Net):
         reg: float = 0.0,
     ) -> None:
         super().__init__(reg)
-        D, H = integer("input_dim", input_dim, 1), integer("hidden_dim", hidden_dim, 1)
-        C = integer("num_classes", num_classes, 1)
-        scale = check_number("weight_scale", weight_scale)
+        D = _check.integer("input_dim", input_dim, 1)
+        H = _check.integer("hidden_dim", hidden_dim, 1)
+        C = _check.integer("num_classes", num_classes, 1)
+        scale = _base.check_number("weight_scale", weight_scale)
         self.params["W1"] = np.random.randn(D, H) * scale
         self.params["b1"] = np.zeros(H)
         self.params["W2"] = np.random.randn(H, C) * scale
         self.params["b2"] = np.zeros(C)
 
     def loss(
-        self, X: npt.NDArray[Any], y: npt.NDArray[np.integer] | None = None
-    ) -> npt.NDArray[np.floating] | tuple[float, Arrays]:
+        self, X: _npt.NDArray[_Any], y: _npt.NDArray[np.integer] | None = None
+    ) -> _npt.NDArray[np.floating] | tuple[float, _base.Arrays]:
         """Return the scores, or, given classes, the loss and its gradients.
 
         Parameters
@@ -94,7 +99,7 @@ class TwoLayerNet(Net):
         if y is None:
             return scores
 
-        grads: Arrays = {}
+        grads: _base.Arrays = {}
         loss, dout = layers.softmax_loss(scores, y)
         dout, grads["W2"], grads["b2"] = layers.affine_backward(dout, second_cache)
         dout = layers.relu_backward(dout, relu_cache)
@@ -102,7 +107,7 @@ class TwoLayerNet(Net):
         return loss + self._weight_decay(grads), grads
 
 
-class FullyConnectedNet(Net):
+class FullyConnectedNet(_base.Net):
     """{affine - [norm] - relu - [dropout]} x (L - 1) - affine - softmax.
 
     Parameters
@@ -128,7 +133,8 @@ class FullyConnectedNet(Net):
         If given, dropout draws the same mask at every call (the global stream is seeded anew
         each time): for gradient checks only.
     dropout : float, optional
-        The name of `dropout_keep_ratio` in 2018 to 2020.
+        The name of `dropout_keep_ratio` in 2018 to 2020. Not between 0 and 1 together with
+        `use_batchnorm`: in its years `dropout` was the share that is dropped.
     use_batchnorm : bool, optional
         The spelling of 2016 and 2017: True is ``normalization="batchnorm"``.
 
@@ -153,8 +159,9 @@ class FullyConnectedNet(Net):
     Raises
     ------
     ValueError
-        For an unknown normalization, a size below 1, a keep ratio outside 0 to 1, or a
-        `weight_scale` or `reg` that is negative or not finite.
+        For an unknown normalization, a size below 1, a keep ratio outside 0 to 1, a `dropout`
+        between 0 and 1 with `use_batchnorm`, or a `weight_scale` or `reg` that is negative or not
+        finite.
     TypeError
         If an argument has the wrong type, or is given in both of its spellings.
 
@@ -165,14 +172,14 @@ class FullyConnectedNet(Net):
 
     def __init__(
         self,
-        hidden_dims: Iterable[int],
+        hidden_dims: _Iterable[int],
         input_dim: int = 3 * 32 * 32,
         num_classes: int = 10,
         dropout_keep_ratio: float = 1,
         normalization: str | None = None,
         reg: float = 0.0,
         weight_scale: float = 1e-2,
-        dtype: npt.DTypeLike = np.float32,
+        dtype: _npt.DTypeLike = np.float32,
         seed: int | None = None,
         *,
         dropout: float | None = None,
@@ -180,12 +187,12 @@ class FullyConnectedNet(Net):
     ) -> None:
         super().__init__(reg)
         self.normalization = _one_normalization(normalization, use_batchnorm)
-        self.dtype = check_dtype(dtype)
-        keep = _one_keep_ratio(dropout_keep_ratio, dropout)
-        scale = check_number("weight_scale", weight_scale)
-        dims = [integer("input_dim", input_dim, 1)]
-        dims += [integer(f"hidden_dims[{i}]", dim, 1) for i, dim in enumerate(hidden_dims)]
-        dims += [integer("num_classes", num_classes, 1)]
+        self.dtype = _base.check_dtype(dtype)
+        keep = _one_keep_ratio(dropout_keep_ratio, dropout, use_batchnorm)
+        scale = _base.check_number("weight_scale", weight_scale)
+        dims = [_check.integer("input_dim", input_dim, 1)]
+        dims += [_check.integer(f"hidden_dims[{i}]", dim, 1) for i, dim in enumerate(hidden_dims)]
+        dims += [_check.integer("num_classes", num_classes, 1)]
         self.num_layers = len(dims) - 1
 
         for i in range(1, self.num_layers + 1):
@@ -197,19 +204,19 @@ class FullyConnectedNet(Net):
                 self.params[f"beta{i}"] = np.zeros(dims[i], self.dtype)
 
         self.use_dropout = keep not in (0, 1)
-        self.dropout_param: dict[str, Any] = {}
+        self.dropout_param: dict[str, _Any] = {}
         if self.use_dropout:
             self.dropout_param = {"mode": "train", "p": keep}
             if seed is not None:
                 self.dropout_param["seed"] = seed
-        self.bn_params: list[dict[str, Any]] = []
+        self.bn_params: list[dict[str, _Any]] = []
         if self.normalization:
             self.bn_params = [{} for _ in range(self.num_layers - 1)]
             self._set_mode("train")
 
     def loss(
-        self, X: npt.ArrayLike, y: npt.NDArray[np.integer] | None = None
-    ) -> npt.NDArray[np.floating] | tuple[float, Arrays]:
+        self, X: _npt.ArrayLike, y: _npt.NDArray[np.integer] | None = None
+    ) -> _npt.NDArray[np.floating] | tuple[float, _base.Arrays]:
         """Return the scores, or, given classes, the loss and its gradients.
 
         Parameters
@@ -238,14 +245,14 @@ class FullyConnectedNet(Net):
         if y is None:
             return scores
 
-        grads: Arrays = {}
+        grads: _base.Arrays = {}
         loss, dout = layers.softmax_loss(scores, y)
         dout, grads[f"W{last}"], grads[f"b{last}"] = layers.affine_backward(dout, cache)
         for i in range(last - 1, 0, -1):
             dout = self._hidden_backward(dout, i, caches.pop(), grads)
         return loss + self._weight_decay(grads), grads
 
-    def _hidden_forward(self, x: npt.NDArray[np.floating], i: int) -> tuple[Any, Any]:
+    def _hidden_forward(self, x: _npt.NDArray[np.floating], i: int) -> tuple[_Any, _Any]:
         """affine - [norm] - relu - [dropout] number `i`."""
         layers, params = self.layers, self.params
         norm_cache = dropout_cache = None
@@ -261,8 +268,8 @@ class FullyConnectedNet(Net):
         return out, (affine_cache, norm_cache, relu_cache, dropout_cache)
 
     def _hidden_backward(
-        self, dout: npt.NDArray[np.floating], i: int, cache: Any, grads: Arrays
-    ) -> npt.NDArray[np.floating]:
+        self, dout: _npt.NDArray[np.floating], i: int, cache: _Any, grads: _base.Arrays
+    ) -> _npt.NDArray[np.floating]:
         """Return the gradient of the input of hidden layer `i`; add those of its parameters."""
         layers = self.layers
         affine_cache, norm_cache, relu_cache, dropout_cache = cache
@@ -283,7 +290,7 @@ class FullyConnectedNet(Net):
             for bn_param in self.bn_params:
                 bn_param["mode"] = mode
 
-    def _statistics(self) -> Arrays:
+    def _statistics(self) -> _base.Arrays:
         return {
             f"{name}{i}": bn_param[name]
             for i, bn_param in enumerate(self.bn_params, start=1)
@@ -291,7 +298,7 @@ class FullyConnectedNet(Net):
             if name in bn_param
         }
 
-    def _set_statistics(self, arrays: Arrays, name: str) -> None:
+    def _set_statistics(self, arrays: _base.Arrays, name: str) -> None:
         loaded = [
             {key: arrays.pop(f"{key}{i}") for key in _STATISTICS if f"{key}{i}" in arrays}
             for i in range(1, len(self.bn_params) + 1)
@@ -326,7 +333,9 @@ def _one_normalization(normalization: str | None, use_batchnorm: bool | None) ->
     return "batchnorm" if use_batchnorm else None
 
 
-def _one_keep_ratio(dropout_keep_ratio: float, dropout: float | None) -> float:
+def _one_keep_ratio(
+    dropout_keep_ratio: float, dropout: float | None, use_batchnorm: bool | None
+) -> float:
     # A keep ratio of 1 cannot be told from the default, and is no dropout in any case.
     if dropout is not None and dropout_keep_ratio != 1:
         raise TypeError(
@@ -334,7 +343,13 @@ def _one_keep_ratio(dropout_keep_ratio: float, dropout: float | None) -> float:
             f"give one of them; got {dropout_keep_ratio!r} and {dropout!r}"
         )
     name = "dropout_keep_ratio" if dropout is None else "dropout"
-    keep = check_number(name, dropout_keep_ratio if dropout is None else dropout)
+    keep = _base.check_number(name, dropout_keep_ratio if dropout is None else dropout)
     if keep > 1:
         raise ValueError(f"{name} must be between 0 and 1; got {keep!r}")
+    # Code of 2016 or 2017: to read its share as a keep ratio would train another net in silence.
+    if use_batchnorm is not None and dropout is not None and 0 < keep < 1:
+        raise ValueError(
+            "in the years of use_batchnorm, dropout was the share that is dropped: "
+            f"write dropout_keep_ratio={1 - keep:g} instead of dropout={keep:g}"
+        )
     return keep
