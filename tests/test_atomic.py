@@ -62,10 +62,11 @@ def test_link_is_written_through(exists, tmp_path):
 
 
 def test_what_is_no_file_is_left_alone(tmp_path):
+    # A pipe stands for a device too: a fault here must not cost anybody their /dev/null.
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to(os.devnull)
-    for path in (os.devnull, *(tmp_path / name for name in ("pipe", "folder", "link"))):
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / name for name in ("pipe", "folder", "link")):
         before = os.stat(path)
         with pytest.raises(OSError, match="Not a regular file") as error:
             write(path)
