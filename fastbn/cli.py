@@ -353,6 +353,13 @@ def _to_json(history: dict[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
+def _around(values: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Sums over the window around each value."""
+    # "same" would be as long as the longer of the two.
+    half = len(window) // 2
+    return np.convolve(values, window)[half : half + len(values)]
+
+
 def _plot(history: dict[str, Any]) -> Any:
     """Draw the loss of every step and the accuracies of every epoch."""
     # Not pyplot: a Figure of its own draws with Agg and leaves no global state.
@@ -370,8 +377,8 @@ def _plot(history: dict[str, Any]) -> Any:
     losses = np.array(history["loss_history"])
     steps = np.arange(1, len(losses) + 1)
     # A mean over the steps around; at both ends over those that exist.
-    window = np.ones(len(losses) // 50 | 1)
-    smooth = np.convolve(losses, window, "same") / np.convolve(np.ones_like(losses), window, "same")
+    window = np.ones(max(3, len(losses) // 50 | 1))
+    smooth = _around(losses, window) / _around(np.ones_like(losses), window)
     left.plot(steps, losses, color="tab:blue", alpha=0.4, linewidth=0.8, label="each step")
     left.plot(steps, smooth, color="tab:blue", linewidth=2, label=f"mean of {len(window)} steps")
     left.set(title="Training loss", xlabel="step", ylabel="loss")
