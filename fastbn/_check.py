@@ -45,7 +45,7 @@ def floats(names, *values):
                 break
         else:
             return dtype, *values
-    arrays = [_array(name, value) for name, value in zip(names, values, strict=True)]
+    arrays = [array(name, value) for name, value in zip(names, values, strict=True)]
     dtype = promotion(*(a.dtype for a in arrays))
     kernel = F4 if dtype == F2 else dtype
     return dtype, *(np.require(a, kernel, ["C", "A"]) for a in arrays)
@@ -68,7 +68,8 @@ def _plain(name, value):
     return value
 
 
-def _array(name, value):
+def array(name, value):
+    """An array of real numbers, as it is: `floats` without the conversion."""
     value = _plain(name, value)
     if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
         raise TypeError(

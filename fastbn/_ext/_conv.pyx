@@ -46,7 +46,7 @@ cdef void _forward_task(
     cdef floating whole[TILE_MAX]
     cdef Py_ssize_t NR = tile_columns(x), panels = (last - first + NR - 1) // NR
     cdef Py_ssize_t tall = (s.F + MR - 1) // MR * MR
-    cdef Py_ssize_t k = 0, depth, panel, pixel, count, q, f, rows, i, t, at
+    cdef Py_ssize_t k = 0, depth, panel, pixel, count, q, f, rows, i, t, at, origin
     cdef bint inside
     cdef const floating *start
     while k < s.K:
@@ -59,7 +59,7 @@ cdef void _forward_task(
             pixel = first + panel * NR
             count = min(NR, last - pixel)
             inside = count == NR and pixel % s.P + NR <= s.P
-            at = pixel // s.P * s.F * s.P + pixel % s.P
+            origin = pixel // s.P * s.F * s.P + pixel % s.P
             for q in range(tall // MR):
                 f = q * MR
                 rows = min(<Py_ssize_t>MR, s.F - f)
@@ -67,7 +67,7 @@ cdef void _forward_task(
                 if inside and rows % MR_STEP == 0:
                     tile(rows, NR, depth, packed + tall * k + f * depth,
                          <const floating *>scratch + panel * NR * depth, start,
-                         out + at + f * s.P, s.P)
+                         out + origin + f * s.P, s.P)
                     continue
                 if k > 0:
                     for i in range(rows):
@@ -80,7 +80,6 @@ cdef void _forward_task(
                     at = (pixel + t) // s.P * s.F * s.P + (pixel + t) % s.P
                     for i in range(rows):
                         out[at + (f + i) * s.P] = whole[i * NR + t]
-                at = pixel // s.P * s.F * s.P + pixel % s.P
         k += depth
 
 

@@ -206,7 +206,7 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
         As in :func:`max_pool_backward_naive`, or if the windows do not tile the image.
     """
     x, pool_param = _source(cache)
-    if not _tiles(_check.floats(("x",), x)[1], pool_param):
+    if not _tiles(_check.array("x", x), pool_param):
         raise ValueError(
             "cache must come from windows of equal height, width and stride that tile the image;"
             f" got {dict(pool_param)}"
@@ -272,7 +272,7 @@ def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[
     TypeError, ValueError
         As in :func:`max_pool_forward_naive`.
     """
-    if _tiles(_check.floats(("x",), x)[1], pool_param):
+    if _tiles(_check.array("x", x), pool_param):
         out, cache = max_pool_forward_reshape(x, pool_param)
         return out, ("reshape", cache)
     out, cache = max_pool_forward_im2col(x, pool_param)
@@ -301,7 +301,7 @@ def max_pool_backward_fast(dout: ArrayLike, cache: Any) -> NDArray[Any]:
         As in :func:`max_pool_backward_naive`.
     """
     x, pool_param = _source(cache)
-    return _backward(dout, x, pool_param, _tiles(_check.floats(("x",), x)[1], pool_param))
+    return _backward(dout, x, pool_param, _tiles(_check.array("x", x), pool_param))
 
 
 max_pool_backward_im2col = max_pool_backward_naive
