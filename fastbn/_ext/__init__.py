@@ -8,6 +8,7 @@ from importlib import import_module
 
 try:
     runtime = import_module(f"{__name__}._runtime")
+    memory = import_module(f"{__name__}._memory")
 except ModuleNotFoundError as error:  # a checkout that was never built, or for another Python
     raise ImportError(
         "fastbn's compiled modules are missing; build them with `pip install .`, or in place with"

@@ -2,385 +2,607 @@
 
 The (N, D) case is L = 1, where a channel is a column; images are L = H * W.
 
-Work is cut into tasks of (part, block): `block` is a run of `width` channels (one channel of an
-image; 64 or 128 columns, whole cache lines of every row), `part` is a run of images or rows. With
-one part a task reads its channels for the statistics and at once again for the output, so the
-second read comes from the second-level cache and memory is read once. With several, every part is
-read twice, and the moments of the parts are merged in order: for too few channels to go round, and
-for columns that are in the cache anyway (layers/_batchnorm.py has the rule and the reason).
-`width` and the number of parts depend on the shape alone, so results are the same at any thread
-count.
+Work is cut into tasks of (part, block): a block is a run of `width` channels, a part a run of
+images or rows. With one part a task reads its channels for the statistics and at once again for the
+output, so that the second read comes from a cache and memory is read once. With several, every part
+is read twice, and the moments of the parts are merged in order: for too few channels to go round,
+and for columns that are in a cache anyway (layers/_batchnorm.py has the rule and the reason). The
+second time goes backwards, to begin with what was read last. The cut depends on the shape alone, so
+results are the same at any thread count.
 
-Traffic: forward one read and one write; backward two reads and one write.
+Planes of LONG numbers and more are passed over one at a time. Shorter ones are as columns are: a
+block's channels lie side by side in an image, each number with its channel's parameters, and are
+passed over together; for the sums over a channel its planes are gathered first.
+
+Traffic: forward one read and one write, backward two reads and one write, of x's size.
 """
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.string cimport memcpy
+from numpy cimport ndarray
 
-from ._normalize cimport dot_centred, project, rounding, scale_only, scale_shift
+from ._arrays cimport data, single
+from ._normalize cimport dot_centred, project, relu_gate, rounding, scale_only, scale_shift
 from ._reduce cimport (
-    BLOCK, LANES, Moments, add_moments, finite, lane_squares, lane_sums, merge, merge_wide,
+    BLOCK, STRIP, Moments, add_column_moments, add_moments, merge_columns, row_products,
+    variance,
 )
+from ._stream cimport WIDTH, Chunk, Line, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef enum:
-    WIDTH = 128    # the widest block of columns
-    STRIP = 4096   # numbers of a block of columns that are summed before the sums go into double
+    LONG = 128     # numbers of a plane; width is 1 from here on, and width * L <= WIDTH below
+
+
+cdef struct Cut:
+    Py_ssize_t N, C, L
+    Py_ssize_t width, blocks, parts
+
+
+cdef struct Piece:
+    Py_ssize_t channel, channels   # of the block
+    Py_ssize_t rows                # of the part
+    Py_ssize_t at                  # the first number, from that of x
+    Py_ssize_t part
+
+
+cdef inline Piece _piece(Cut cut, Py_ssize_t task) noexcept nogil:
+    cdef Piece p
+    cdef Py_ssize_t first
+    p.part = task // cut.blocks
+    p.channel = task % cut.blocks * cut.width
+    p.channels = min(cut.width, cut.C - p.channel)
+    first = cut.N * p.part // cut.parts
+    p.rows = cut.N * (p.part + 1) // cut.parts - first
+    p.at = (first * cut.C + p.channel) * cut.L
+    return p
+
+
+cdef inline Py_ssize_t _gather(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L, floating *gathered
+) noexcept nogil:
+    """Planes of a channel one after another, as many as fill a block; returns how many."""
+    cdef Py_ssize_t n
+    rows = min(rows, BLOCK // L)
+    for n in range(rows):
+        memcpy(gathered + n * L, x + n * stride, L * sizeof(floating))
+    return rows
 
 
 cdef void _channel_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L, Moments *moments
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L, double *mean, double *m2
 ) noexcept nogil:
-    """Moments of one channel. Small planes are gathered, to sum whole blocks."""
     cdef floating gathered[BLOCK]
-    cdef Py_ssize_t n, filled = 0
-    if L > BLOCK // 4:
-        for n in range(rows):
-            add_moments(moments, x + n * stride, L)
-        return
-    for n in range(rows):
-        if filled + L > BLOCK:
-            add_moments(moments, <const floating *>gathered, filled)
-            filled = 0
-        memcpy(gathered + filled, x + n * stride, L * sizeof(floating))
-        filled += L
-    add_moments(moments, <const floating *>gathered, filled)
-
-
-cdef void _strip_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, double count,
-    double *mean, double *m2
-) noexcept nogil:
-    """Merge a strip of `rows` rows of at most LANES columns: add_moments, a column in each lane."""
-    cdef floating centre[LANES]
-    cdef floating residual[LANES]
-    cdef floating squares[LANES]
-    cdef floating d
-    cdef double weight = rows / (count + rows), spread = count * weight, delta
-    cdef bint fits = True
     cdef Moments moments
-    cdef Py_ssize_t n, c
-    if width == LANES:
-        lane_sums(x, rows, stride, centre)
-        for c in range(LANES):
-            centre[c] /= rows
-        lane_squares(x, rows, stride, <const floating *>centre, residual, squares)
-    else:
-        for c in range(width):
-            centre[c] = 0
-            residual[c] = 0
-            squares[c] = 0
-        for n in range(rows):
-            for c in range(width):
-                centre[c] += x[n * stride + c]
-        for c in range(width):
-            centre[c] /= rows
-        for n in range(rows):
-            for c in range(width):
-                d = x[n * stride + c] - centre[c]
-                residual[c] += d
-                squares[c] += d * d
-    for c in range(width):
-        fits &= finite(squares[c] + mean[c])
-    if not fits:
-        for c in range(width):
-            moments.count, moments.mean, moments.m2 = count, mean[c], m2[c]
-            merge_wide(&moments, x + c, rows, stride)
-            mean[c], m2[c] = moments.mean, moments.m2
-        return
-    for c in range(width):
-        delta = centre[c] + <double>residual[c] / rows - mean[c]
-        mean[c] += delta * weight
-        m2[c] += squares[c] - <double>residual[c] * <double>residual[c] / rows + (
-            delta * (delta * spread))
-
-
-cdef void _column_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
-    double *mean, double *m2
-) noexcept nogil:
-    """Moments of `width` neighbouring columns, a strip of rows at a time.
-
-    The strip is gathered first: rows a power of two apart would fall on the same few lines of the
-    first-level cache, and push each other out before they are read again.
-    """
-    cdef floating gathered[STRIP]
-    cdef Py_ssize_t n = 0, c, i, size
+    cdef Py_ssize_t n = 0, here
+    moments.count = moments.mean = moments.m2 = 0
     while n < rows:
-        size = min(STRIP // width, rows - n)
-        for i in range(size):
-            memcpy(gathered + i * width, x + (n + i) * stride, width * sizeof(floating))
-        c = 0
-        while c < width:
-            _strip_moments(<const floating *>gathered + c, size, width,
-                           min(<Py_ssize_t>LANES, width - c), <double>n, mean + c, m2 + c)
-            c += LANES
-        n += size
+        if L < LONG:
+            here = _gather(x + n * stride, rows - n, stride, L, gathered)
+            add_moments(&moments, <const floating *>gathered, here * L)
+        else:
+            here = 1
+            add_moments(&moments, x + n * stride, L)
+        n += here
+    mean[0] = moments.mean
+    m2[0] = moments.m2
 
 
 cdef void _moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, Py_ssize_t L,
-    double *mean, double *m2
+    const floating *x, Cut cut, Piece p, double *mean, double *m2
 ) noexcept nogil:
-    """Mean and sum of squared deviations of `width` channels over `rows` rows."""
-    cdef Moments moments
+    """Mean and sum of squared deviations of a piece's channels."""
     cdef Py_ssize_t c
-    for c in range(width):
-        mean[c] = 0
-        m2[c] = 0
-    if L == 1:
-        _column_moments(x, rows, stride, width, mean, m2)
+    if cut.L == 1:
+        add_column_moments(x, p.rows, cut.C, p.channels, mean, m2)
         return
-    for c in range(width):
-        moments.count = moments.mean = moments.m2 = 0
-        _channel_moments(x + c * L, rows, stride, L, &moments)
-        mean[c] = moments.mean
-        m2[c] = moments.m2
+    for c in range(p.channels):
+        _channel_moments(x + c * cut.L, p.rows, cut.C * cut.L, cut.L, mean + c, m2 + c)
 
 
 cdef void _finish_moments(
-    const double *partial, Py_ssize_t parts, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L,
-    Py_ssize_t width, double eps, double *stats
+    const double *partial, Cut cut, Py_ssize_t channel, Py_ssize_t channels, double eps,
+    double *stats
 ) noexcept nogil:
     """Merge the parts' moments in order; stats (3, C) receives mean, 1/sqrt(var + eps), var."""
-    cdef Moments total
-    cdef double variance
-    cdef Py_ssize_t c, part
-    for c in range(width):
-        total.count = total.mean = total.m2 = 0
-        for part in range(parts):
-            merge(&total, <double>((N * (part + 1) // parts - N * part // parts) * L),
-                  partial[2 * part * C + c], partial[(2 * part + 1) * C + c])
-        variance = total.m2 / total.count
-        stats[c] = total.mean
-        stats[C + c] = 1 / sqrt(variance + eps)
-        stats[2 * C + c] = variance
+    cdef double *mean = stats + channel
+    cdef double *rstd = mean + cut.C
+    cdef double *var = mean + 2 * cut.C
+    cdef const double *new_mean
+    cdef double numbers = cut.N * cut.L
+    cdef Py_ssize_t c, part, first, last
+    for c in range(channels):
+        mean[c] = 0
+        var[c] = 0
+    for part in range(cut.parts):
+        first = cut.N * part // cut.parts
+        last = cut.N * (part + 1) // cut.parts
+        new_mean = partial + 2 * part * cut.C + channel
+        merge_columns(mean, var, <double>(first * cut.L), <double>((last - first) * cut.L),
+                      new_mean, new_mean + cut.C, channels)
+    for c in range(channels):
+        var[c] = variance(var[c], numbers)
+        rstd[c] = 1 / sqrt(var[c] + eps)
 
 
-cdef void _normalize(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, Py_ssize_t L,
+cdef inline void _output_line(
     const floating *gamma, const floating *beta, const double *mean, const double *rstd,
-    floating *out
+    Py_ssize_t channels, floating *high, floating *scale, floating *shift
 ) noexcept nogil:
-    """out = (x - mean) * rstd * gamma + beta"""
-    cdef floating high[WIDTH]
-    cdef floating scale[WIDTH]
-    cdef floating shift[WIDTH]
-    cdef Py_ssize_t n, c
-    for c in range(width):
+    """out = (x - high) * scale + shift is (x - mean) * rstd * gamma + beta."""
+    cdef Py_ssize_t c
+    for c in range(channels):
         high[c] = <floating>mean[c]
         scale[c] = <floating>(gamma[c] * rstd[c])
         shift[c] = <floating>(beta[c] + rounding(mean[c], high[c]) * gamma[c] * rstd[c])
-    # Last row first: it is the one most surely still in the cache.
-    for n in range(rows - 1, -1, -1):
-        if L == 1:
-            for c in range(width):
-                out[n * stride + c] = (x[n * stride + c] - high[c]) * scale[c] + shift[c]
-        else:
-            for c in range(width):
-                scale_shift(x + n * stride + c * L, L, high[c], scale[c], shift[c],
-                            out + n * stride + c * L)
+
+
+cdef inline void _expand(floating *values, Py_ssize_t channels, Py_ssize_t L) noexcept nogil:
+    """A number for every channel becomes L for every channel, in place."""
+    cdef floating value
+    cdef Py_ssize_t c, i
+    if L == 1:
+        return
+    for c in range(channels - 1, -1, -1):
+        value = values[c]
+        for i in range(L):
+            values[c * L + i] = value
+
+
+cdef void _normalize_columns(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, const floating *high,
+    const floating *scale, const floating *shift, bint relu, bint streaming, floating *out
+) noexcept nogil:
+    cdef Chunk chunk
+    cdef floating *to
+    cdef floating y
+    cdef Py_ssize_t n, c, i, size
+    for n in range(rows):
+        c = 0
+        while c < width:
+            size = chunk_size(out + n * stride + c, width - c, streaming)
+            to = chunk_start(&chunk, out + n * stride + c, streaming)
+            if relu:
+                for i in range(size):
+                    y = (x[n * stride + c + i] - high[c + i]) * scale[c + i] + shift[c + i]
+                    to[i] = y if (y > 0) | (y != y) else 0
+            else:
+                for i in range(size):
+                    to[i] = (x[n * stride + c + i] - high[c + i]) * scale[c + i] + shift[c + i]
+            chunk_done(out + n * stride + c, to, size, streaming)
+            c += size
+
+
+cdef void _normalize(
+    const floating *x, Cut cut, Piece p, const floating *gamma, const floating *beta,
+    const double *mean, const double *rstd, bint relu, bint streaming, floating *out
+) noexcept nogil:
+    cdef Line line[3]
+    cdef floating *high = <floating *>&line[0]
+    cdef floating *scale = <floating *>&line[1]
+    cdef floating *shift = <floating *>&line[2]
+    cdef Py_ssize_t n, stride = cut.C * cut.L
+    _output_line(gamma, beta, mean, rstd, p.channels, high, scale, shift)
+    if cut.L < LONG:
+        _expand(high, p.channels, cut.L)
+        _expand(scale, p.channels, cut.L)
+        _expand(shift, p.channels, cut.L)
+        _normalize_columns(x, p.rows, stride, p.channels * cut.L, <const floating *>high,
+                           <const floating *>scale, <const floating *>shift, relu, streaming, out)
+    else:
+        for n in range(p.rows - 1, -1, -1):
+            scale_shift(x + n * stride, cut.L, high[0], scale[0], shift[0], relu, streaming,
+                        out + n * stride)
 
 
 cdef void _column_sums(
-    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride,
-    Py_ssize_t width, const double *mean, double *total, double *dot
+    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
+    const floating *high, const floating *scale, const floating *shift, bint relu,
+    double *total, double *dot
 ) noexcept nogil:
     """dot_centred for `width` neighbouring columns, a strip of rows at a time."""
-    cdef floating high[WIDTH]
-    cdef floating low[WIDTH]
-    cdef floating sums[WIDTH]
-    cdef floating dots[WIDTH]
-    cdef floating d
-    cdef Py_ssize_t n, c, size
-    for c in range(width):
-        high[c] = <floating>mean[c]
-        low[c] = <floating>-rounding(mean[c], high[c])
-    while rows > 0:
-        size = min(STRIP // width, rows)
+    cdef Line line[6]
+    cdef floating *sums = <floating *>&line[0]
+    cdef floating *dots = <floating *>&line[1]
+    cdef floating *gated = <floating *>&line[2]
+    cdef Py_ssize_t n = 0, c, i, size, last
+    while n < rows:
         for c in range(width):
             sums[c] = 0
             dots[c] = 0
-        for n in range(size):
-            for c in range(width):
-                d = dout[n * stride + c]
-                sums[c] += d
-                dots[c] += d * ((x[n * stride + c] - high[c]) - low[c])
+        last = min(n + STRIP, rows)
+        while n < last:
+            size = min(<Py_ssize_t>4, last - n)
+            if relu:
+                for i in range(size):
+                    relu_gate_columns(dout + (n + i) * stride, x + (n + i) * stride, width,
+                                      high, scale, shift, gated + i * width)
+                row_products(<const floating *>gated, width, x + n * stride, stride, size, width,
+                             high, sums, dots)
+            else:
+                row_products(dout + n * stride, stride, x + n * stride, stride, size, width,
+                             high, sums, dots)
+            n += size
         for c in range(width):
             total[c] += sums[c]
             dot[c] += dots[c]
-        dout += size * stride
-        x += size * stride
-        rows -= size
+
+
+cdef inline void relu_gate_columns(
+    const floating *dout, const floating *x, Py_ssize_t width, const floating *high,
+    const floating *scale, const floating *shift, floating *gated
+) noexcept nogil:
+    """relu_gate with every column's own parameters."""
+    cdef Py_ssize_t c
+    for c in range(width):
+        gated[c] = dout[c] if (x[c] - high[c]) * scale[c] + shift[c] > 0 else 0
+
+
+cdef void _channel_sums(
+    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L,
+    floating high, floating scale, floating shift, bint relu, double *total, double *dot
+) noexcept nogil:
+    """sum(dout) and sum(dout * (x - high)) of one channel, a block at a time."""
+    cdef floating some_dout[BLOCK]
+    cdef floating some_x[BLOCK]
+    cdef const floating *d
+    cdef Py_ssize_t n = 0, here, i, size
+    while n < rows:
+        if L < LONG:
+            here = _gather(dout + n * stride, rows - n, stride, L, some_dout)
+            _gather(x + n * stride, here, stride, L, some_x)
+            d = <const floating *>some_dout
+            if relu:
+                relu_gate(d, <const floating *>some_x, here * L, high, scale, shift, some_dout)
+            dot_centred(d, <const floating *>some_x, here * L, high, total, dot)
+            n += here
+            continue
+        i = n * stride
+        while i < n * stride + L:
+            size = min(<Py_ssize_t>BLOCK, n * stride + L - i)
+            d = dout + i
+            if relu:
+                relu_gate(d, x + i, size, high, scale, shift, some_dout)
+                d = <const floating *>some_dout
+            dot_centred(d, x + i, size, high, total, dot)
+            i += size
+        n += 1
 
 
 cdef void _sums(
-    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride,
-    Py_ssize_t width, Py_ssize_t L, const double *mean, double *total, double *dot
+    const floating *dout, const floating *x, Cut cut, Piece p, const floating *gamma,
+    const floating *beta, const double *mean, const double *rstd, bint relu,
+    double *total, double *dot
 ) noexcept nogil:
-    """sum(dout) and sum(dout * (x - mean)) of `width` channels over `rows` rows."""
-    cdef Py_ssize_t n, c, at
-    cdef floating high, low
-    for c in range(width):
+    """sum(dout) and sum(dout * (x - mean)) of a piece's channels."""
+    cdef Line line[3]
+    cdef floating *high = <floating *>&line[0]
+    cdef floating *scale = <floating *>&line[1]
+    cdef floating *shift = <floating *>&line[2]
+    cdef Py_ssize_t c
+    _output_line(gamma, beta, mean, rstd, p.channels, high, scale, shift)
+    for c in range(p.channels):
         total[c] = 0
         dot[c] = 0
-    if L == 1:
-        _column_sums(dout, x, rows, stride, width, mean, total, dot)
-        return
-    for c in range(width):
-        high = <floating>mean[c]
-        low = <floating>-rounding(mean[c], high)
-        for n in range(rows):
-            at = n * stride + c * L
-            dot_centred(dout + at, x + at, L, high, low, &total[c], &dot[c])
+    if cut.L == 1:
+        _column_sums(dout, x, p.rows, cut.C, p.channels, <const floating *>high,
+                     <const floating *>scale, <const floating *>shift, relu, total, dot)
+    else:
+        for c in range(p.channels):
+            _channel_sums(dout + c * cut.L, x + c * cut.L, p.rows, cut.C * cut.L, cut.L,
+                          high[c], scale[c], shift[c], relu, &total[c], &dot[c])
+    for c in range(p.channels):
+        dot[c] += rounding(mean[c], high[c]) * total[c]
 
 
 cdef void _finish_sums(
-    double *partial, Py_ssize_t parts, Py_ssize_t C, Py_ssize_t width, const double *rstd,
+    double *partial, Cut cut, Py_ssize_t channel, Py_ssize_t channels, const double *rstd,
     floating *dgamma, floating *dbeta
 ) noexcept nogil:
     """Add the parts' sums in order, into the first part."""
     cdef Py_ssize_t c, part
-    for c in range(width):
-        for part in range(1, parts):
-            partial[c] += partial[2 * part * C + c]
-            partial[C + c] += partial[(2 * part + 1) * C + c]
+    for part in range(1, cut.parts):
+        for c in range(channel, channel + channels):
+            partial[c] += partial[2 * part * cut.C + c]
+            partial[cut.C + c] += partial[(2 * part + 1) * cut.C + c]
+    for c in range(channel, channel + channels):
         dbeta[c] = <floating>partial[c]
-        dgamma[c] = <floating>(partial[C + c] * rstd[c])
+        dgamma[c] = <floating>(partial[cut.C + c] * rstd[c])
+
+
+cdef void _project_columns(
+    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
+    const floating *centre, const floating *high, const floating *scale, const floating *slope,
+    const floating *shift, const floating *bias, bint relu, bint constant, bint streaming,
+    floating *dx
+) noexcept nogil:
+    cdef Chunk chunk
+    cdef Line line[1]
+    cdef floating *gated = <floating *>&line[0]
+    cdef const floating *d
+    cdef floating *to
+    cdef Py_ssize_t n, c, i, size, at
+    for n in range(rows):
+        d = dout + n * stride
+        if relu:
+            relu_gate_columns(d, x + n * stride, width, high, scale, bias, gated)
+            d = <const floating *>gated
+        c = 0
+        while c < width:
+            at = n * stride + c
+            size = chunk_size(dx + at, width - c, streaming)
+            to = chunk_start(&chunk, dx + at, streaming)
+            if constant:
+                for i in range(size):
+                    to[i] = d[c + i] * scale[c + i]
+            else:
+                for i in range(size):
+                    to[i] = (d[c + i] - centre[c + i]) * scale[c + i] + (
+                        (x[at + i] - high[c + i]) * slope[c + i] + shift[c + i])
+            chunk_done(dx + at, to, size, streaming)
+            c += size
+
+
+cdef void _project_plane(
+    const floating *dout, const floating *x, Py_ssize_t L, floating centre, floating high,
+    floating scale, floating slope, floating shift, floating bias, bint relu, bint constant,
+    bint streaming, floating *dx
+) noexcept nogil:
+    cdef floating gated[BLOCK]
+    cdef const floating *d
+    cdef Py_ssize_t i = 0, size
+    while i < L:
+        size = min(<Py_ssize_t>BLOCK, L - i) if relu else L
+        d = dout + i
+        if relu:
+            relu_gate(d, x + i, size, high, scale, bias, gated)
+            d = <const floating *>gated
+        if constant:
+            scale_only(d, size, scale, streaming, dx + i)
+        else:
+            project(d, x + i, size, centre, high, scale, slope, shift, streaming, dx + i)
+        i += size
 
 
 cdef void _project(
-    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride,
-    Py_ssize_t width, Py_ssize_t L, const floating *gamma, const double *mean,
-    const double *rstd, const double *total, const double *dot, double count, bint constant,
-    floating *dx
+    const floating *dout, const floating *x, Cut cut, Piece p, const floating *gamma,
+    const floating *beta, const double *mean, const double *rstd, const double *total,
+    const double *dot, bint relu, bint constant, bint streaming, floating *dx
 ) noexcept nogil:
     """dx = gamma * rstd * (dout - mean(dout) - xhat * mean(dout * xhat)).
 
     If the statistics were constants (test mode), dx = gamma * rstd * dout.
     """
-    cdef floating high[WIDTH]
-    cdef floating centre[WIDTH]
-    cdef floating scale[WIDTH]
-    cdef floating slope[WIDTH]
-    cdef floating shift[WIDTH]
-    cdef double s
-    cdef Py_ssize_t n, c, at
-    for c in range(width):
-        high[c] = <floating>mean[c]
-        scale[c] = <floating>(gamma[c] * rstd[c])
-        s = -gamma[c] * rstd[c] * rstd[c] * rstd[c] * (dot[c] / count)
+    cdef Line line[6]
+    cdef floating *high = <floating *>&line[0]
+    cdef floating *centre = <floating *>&line[1]
+    cdef floating *scale = <floating *>&line[2]
+    cdef floating *slope = <floating *>&line[3]
+    cdef floating *shift = <floating *>&line[4]
+    cdef floating *bias = <floating *>&line[5]
+    cdef Py_ssize_t n, c, stride = cut.C * cut.L
+    cdef double s, share = 1.0 / (cut.N * cut.L)
+    _output_line(gamma, beta, mean, rstd, p.channels, high, scale, bias)
+    for c in range(p.channels):
+        s = -gamma[c] * rstd[c] * rstd[c] * rstd[c] * (dot[c] * share)
         slope[c] = <floating>s
-        centre[c] = <floating>(total[c] / count)
+        centre[c] = <floating>(total[c] * share)
         shift[c] = <floating>(rounding(mean[c], high[c]) * s)
-    for n in range(rows - 1, -1, -1):
-        at = n * stride
-        if L == 1 and constant:
-            for c in range(width):
-                dx[at + c] = dout[at + c] * scale[c]
-        elif L == 1:
-            for c in range(width):
-                dx[at + c] = (dout[at + c] - centre[c]) * scale[c] + (
-                    (x[at + c] - high[c]) * slope[c] + shift[c])
-        elif constant:
-            for c in range(width):
-                scale_only(dout + at + c * L, L, scale[c], dx + at + c * L)
-        else:
-            for c in range(width):
-                project(dout + at + c * L, x + at + c * L, L, centre[c], high[c], scale[c],
-                        slope[c], shift[c], dx + at + c * L)
+    if cut.L < LONG:
+        _expand(centre, p.channels, cut.L)
+        _expand(high, p.channels, cut.L)
+        _expand(scale, p.channels, cut.L)
+        _expand(slope, p.channels, cut.L)
+        _expand(shift, p.channels, cut.L)
+        _expand(bias, p.channels, cut.L)
+        _project_columns(dout, x, p.rows, stride, p.channels * cut.L, <const floating *>centre,
+                         <const floating *>high, <const floating *>scale,
+                         <const floating *>slope, <const floating *>shift,
+                         <const floating *>bias, relu, constant, streaming, dx)
+        return
+    for n in range(p.rows - 1, -1, -1):
+        _project_plane(dout + n * stride, x + n * stride, cut.L, centre[0], high[0], scale[0],
+                       slope[0], shift[0], bias[0], relu, constant, streaming, dx + n * stride)
 
 
-cdef void _forward_task(
-    const floating *x, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t block,
-    Py_ssize_t part, Py_ssize_t parts, Py_ssize_t width, const floating *gamma,
-    const floating *beta, double eps, bint sum_phase, bint out_phase,
+cdef void _forward_tasks(
+    const floating *x, Cut cut, Py_ssize_t first, Py_ssize_t last, const floating *gamma,
+    const floating *beta, double eps, bint relu, bint streaming, bint sum_phase, bint out_phase,
     floating *out, double *stats, double *partial
 ) noexcept nogil:
-    cdef Py_ssize_t c = block * width, here = min(width, C - block * width)
-    cdef Py_ssize_t first = N * part // parts
-    cdef Py_ssize_t rows = N * (part + 1) // parts - first, at = (first * C + c) * L
-    if sum_phase:
-        _moments(x + at, rows, C * L, here, L,
-                 partial + 2 * part * C + c, partial + (2 * part + 1) * C + c)
-    if sum_phase and out_phase:
-        _finish_moments(partial + c, 1, N, C, L, here, eps, stats + c)
-    if out_phase:
-        _normalize(x + at, rows, C * L, here, L, gamma + c, beta + c,
-                   stats + c, stats + C + c, out + at)
+    """Tasks [first, last): the sums of each, or the outputs, or both."""
+    cdef Piece p
+    cdef Py_ssize_t i
+    for i in range(last - first):
+        p = _piece(cut, first + i if sum_phase else last - 1 - i)
+        if sum_phase:
+            _moments(x + p.at, cut, p, partial + 2 * p.part * cut.C + p.channel,
+                     partial + (2 * p.part + 1) * cut.C + p.channel)
+        if sum_phase and out_phase:
+            _finish_moments(partial, cut, p.channel, p.channels, eps, stats)
+        if out_phase:
+            _normalize(x + p.at, cut, p, gamma + p.channel, beta + p.channel, stats + p.channel,
+                       stats + cut.C + p.channel, relu, streaming, out + p.at)
+    if streaming:
+        stream_end()
 
 
-cdef void _backward_task(
-    const floating *dout, const floating *x, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L,
-    Py_ssize_t block, Py_ssize_t part, Py_ssize_t parts, Py_ssize_t width,
-    const floating *gamma, const double *stats, bint constant, bint sum_phase, bint out_phase,
-    floating *dx, floating *dgamma, floating *dbeta, double *partial
+cdef void _backward_tasks(
+    const floating *dout, const floating *x, Cut cut, Py_ssize_t first, Py_ssize_t last,
+    const floating *gamma, const floating *beta, const double *stats, bint relu, bint constant,
+    bint streaming, bint sum_phase, bint out_phase, floating *dx, floating *dgamma,
+    floating *dbeta, double *partial
 ) noexcept nogil:
-    cdef Py_ssize_t c = block * width, here = min(width, C - block * width)
-    cdef Py_ssize_t first = N * part // parts
-    cdef Py_ssize_t rows = N * (part + 1) // parts - first, at = (first * C + c) * L
-    if sum_phase:
-        _sums(dout + at, x + at, rows, C * L, here, L, stats + c,
-              partial + 2 * part * C + c, partial + (2 * part + 1) * C + c)
-    if sum_phase and out_phase:
-        _finish_sums(partial + c, 1, C, here, stats + C + c, dgamma + c, dbeta + c)
-    if out_phase:
-        _project(dout + at, x + at, rows, C * L, here, L, gamma + c, stats + c, stats + C + c,
-                 partial + c, partial + C + c, <double>(N * L), constant, dx + at)
+    cdef Piece p
+    cdef Py_ssize_t i
+    for i in range(last - first):
+        p = _piece(cut, first + i if sum_phase else last - 1 - i)
+        if sum_phase:
+            _sums(dout + p.at, x + p.at, cut, p, gamma + p.channel, beta + p.channel,
+                  stats + p.channel, stats + cut.C + p.channel, relu,
+                  partial + 2 * p.part * cut.C + p.channel,
+                  partial + (2 * p.part + 1) * cut.C + p.channel)
+        if sum_phase and out_phase:
+            _finish_sums(partial, cut, p.channel, p.channels, stats + cut.C, dgamma, dbeta)
+        if out_phase:
+            _project(dout + p.at, x + p.at, cut, p, gamma + p.channel, beta + p.channel,
+                     stats + p.channel, stats + cut.C + p.channel, partial + p.channel,
+                     partial + cut.C + p.channel, relu, constant, streaming, dx + p.at)
+    if streaming:
+        stream_end()
 
 
-def forward(const floating[:, :, ::1] x not None, const floating[::1] gamma not None,
-            const floating[::1] beta not None, double eps, Py_ssize_t width,
-            floating[:, :, ::1] out not None, double[:, ::1] stats not None,
-            double[:, :, ::1] partial not None, int num_threads):
+cdef inline Cut _cut(
+    Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t width, Py_ssize_t parts
+) noexcept nogil:
+    cdef Cut cut
+    cut.N, cut.C, cut.L, cut.width, cut.parts = N, C, L, width, parts
+    cut.blocks = (C + width - 1) // width
+    return cut
+
+
+cdef int _forward(
+    floating _, ndarray x, Cut cut, ndarray gamma, ndarray beta, double eps, bint relu,
+    bint streaming, ndarray out, ndarray stats, ndarray partial, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, cut.N * cut.C * cut.L)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, cut.C)
+    cdef const floating *beta0 = <const floating *>data(beta, itemsize, cut.C)
+    cdef floating *out0 = <floating *>data(out, itemsize, cut.N * cut.C * cut.L)
+    cdef double *stats0 = <double *>data(stats, 8, 3 * cut.C)
+    cdef double *partial0 = <double *>data(partial, 8, 2 * cut.parts * cut.C)
+    cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
+    with nogil:
+        for worker in prange(num_threads, schedule="static", num_threads=num_threads):
+            _forward_tasks(x0, cut, tasks * worker // num_threads,
+                           tasks * (worker + 1) // num_threads, gamma0, beta0, eps, relu,
+                           streaming, True, cut.parts == 1, out0, stats0, partial0)
+        if cut.parts > 1:
+            _finish_moments(partial0, cut, 0, cut.C, eps, stats0)
+            for worker in prange(num_threads, schedule="static", num_threads=num_threads):
+                _forward_tasks(x0, cut, tasks * worker // num_threads,
+                               tasks * (worker + 1) // num_threads, gamma0, beta0, eps, relu,
+                               streaming, False, True, out0, stats0, partial0)
+    return 0
+
+
+cdef int _normalize_only(
+    floating _, ndarray x, Cut cut, ndarray gamma, ndarray beta, ndarray stats, bint relu,
+    bint streaming, ndarray out, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, cut.N * cut.C * cut.L)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, cut.C)
+    cdef const floating *beta0 = <const floating *>data(beta, itemsize, cut.C)
+    cdef floating *out0 = <floating *>data(out, itemsize, cut.N * cut.C * cut.L)
+    cdef double *stats0 = <double *>data(stats, 8, 2 * cut.C)
+    cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
+    for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
+        _forward_tasks(x0, cut, tasks * worker // num_threads,
+                       tasks * (worker + 1) // num_threads, gamma0, beta0, 0, relu,
+                       streaming, False, True, out0, stats0, NULL)
+    return 0
+
+
+cdef int _backward(
+    floating _, ndarray dout, ndarray x, Cut cut, ndarray gamma, ndarray beta, ndarray stats,
+    bint relu, bint constant, bint streaming, ndarray dx, ndarray dgamma, ndarray dbeta,
+    ndarray partial, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef const floating *dout0 = <const floating *>data(dout, itemsize, cut.N * cut.C * cut.L)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, cut.N * cut.C * cut.L)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, cut.C)
+    cdef const floating *beta0 = <const floating *>data(beta, itemsize, cut.C)
+    cdef const double *stats0 = <const double *>data(stats, 8, 2 * cut.C)
+    cdef floating *dx0 = <floating *>data(dx, itemsize, cut.N * cut.C * cut.L)
+    cdef floating *dgamma0 = <floating *>data(dgamma, itemsize, cut.C)
+    cdef floating *dbeta0 = <floating *>data(dbeta, itemsize, cut.C)
+    cdef double *partial0 = <double *>data(partial, 8, 2 * cut.parts * cut.C)
+    cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
+    with nogil:
+        for worker in prange(num_threads, schedule="static", num_threads=num_threads):
+            _backward_tasks(dout0, x0, cut, tasks * worker // num_threads,
+                            tasks * (worker + 1) // num_threads, gamma0, beta0, stats0, relu,
+                            constant, streaming, True, cut.parts == 1, dx0, dgamma0, dbeta0,
+                            partial0)
+        if cut.parts > 1:
+            _finish_sums(partial0, cut, 0, cut.C, stats0 + cut.C, dgamma0, dbeta0)
+            for worker in prange(num_threads, schedule="static", num_threads=num_threads):
+                _backward_tasks(dout0, x0, cut, tasks * worker // num_threads,
+                                tasks * (worker + 1) // num_threads, gamma0, beta0, stats0,
+                                relu, constant, streaming, False, True, dx0, dgamma0, dbeta0,
+                                partial0)
+    return 0
+
+
+cdef int _blend(
+    floating _, ndarray running, double momentum, ndarray batch, Py_ssize_t row, Py_ssize_t C,
+    ndarray out
+) except -1:
+    cdef const floating *running0 = <const floating *>data(running, sizeof(floating), C)
+    cdef const double *batch0 = <const double *>data(batch, 8, (row + 1) * C) + row * C
+    cdef floating *out0 = <floating *>data(out, sizeof(floating), C)
+    cdef Py_ssize_t c
+    for c in range(C):
+        out0[c] = <floating>(momentum * running0[c] + (1 - momentum) * batch0[c])
+    return 0
+
+
+def forward(ndarray x not None, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t width,
+            Py_ssize_t parts, ndarray gamma not None, ndarray beta not None, double eps,
+            bint relu, bint streaming, ndarray out not None, ndarray stats not None,
+            ndarray partial not None, int num_threads):
     """Training mode. stats (3, C) receives mean, rstd and biased variance.
 
-    partial (parts, 2, C) is scratch and says how many parts; width is the channels of a block.
+    width: channels of a block; parts: of N. partial (parts, 2, C) is scratch. relu: of the output.
     """
-    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], L = x.shape[2]
-    cdef Py_ssize_t parts = partial.shape[0], blocks = (C + width - 1) // width, task
-    with nogil:
-        for task in prange(parts * blocks, schedule="static", num_threads=num_threads):
-            _forward_task(&x[0, 0, 0], N, C, L, task % blocks, task // blocks, parts, width,
-                          &gamma[0], &beta[0], eps, True, parts == 1,
-                          &out[0, 0, 0], &stats[0, 0], &partial[0, 0, 0])
-        if parts > 1:
-            _finish_moments(&partial[0, 0, 0], parts, N, C, L, C, eps, &stats[0, 0])
-            for task in prange(parts * blocks, schedule="static", num_threads=num_threads):
-                _forward_task(&x[0, 0, 0], N, C, L, task % blocks, task // blocks, parts, width,
-                              &gamma[0], &beta[0], eps, False, True,
-                              &out[0, 0, 0], &stats[0, 0], &partial[0, 0, 0])
+    cdef Cut cut = _cut(N, C, L, width, parts)
+    if single(x):
+        _forward(<float>0, x, cut, gamma, beta, eps, relu, streaming, out, stats, partial,
+                 num_threads)
+    else:
+        _forward(<double>0, x, cut, gamma, beta, eps, relu, streaming, out, stats, partial,
+                 num_threads)
 
 
-def normalize(const floating[:, :, ::1] x not None, const floating[::1] gamma not None,
-              const floating[::1] beta not None, double[:, ::1] stats not None,
-              Py_ssize_t width, Py_ssize_t parts, floating[:, :, ::1] out not None,
+def normalize(ndarray x not None, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t width,
+              Py_ssize_t parts, ndarray gamma not None, ndarray beta not None,
+              ndarray stats not None, bint relu, bint streaming, ndarray out not None,
               int num_threads):
-    """Test mode: the mean and rstd of stats (2 or 3, C) are given."""
-    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], L = x.shape[2]
-    cdef Py_ssize_t blocks = (C + width - 1) // width, task
-    for task in prange(parts * blocks, nogil=True, schedule="static", num_threads=num_threads):
-        _forward_task(&x[0, 0, 0], N, C, L, task % blocks, task // blocks, parts, width,
-                      &gamma[0], &beta[0], 0, False, True, &out[0, 0, 0], &stats[0, 0], NULL)
+    """The output for the mean and rstd of stats (2 or 3, C): test mode."""
+    cdef Cut cut = _cut(N, C, L, width, parts)
+    if single(x):
+        _normalize_only(<float>0, x, cut, gamma, beta, stats, relu, streaming, out, num_threads)
+    else:
+        _normalize_only(<double>0, x, cut, gamma, beta, stats, relu, streaming, out, num_threads)
 
 
-def backward(const floating[:, :, ::1] dout not None, const floating[:, :, ::1] x not None,
-             const floating[::1] gamma not None, const double[:, ::1] stats not None,
-             bint constant, Py_ssize_t width,
-             floating[:, :, ::1] dx not None, floating[::1] dgamma not None,
-             floating[::1] dbeta not None, double[:, :, ::1] partial not None, int num_threads):
-    """Gradients from the mean and rstd of stats. `constant`: they were given, not computed."""
-    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], L = x.shape[2]
-    cdef Py_ssize_t parts = partial.shape[0], blocks = (C + width - 1) // width, task
-    with nogil:
-        for task in prange(parts * blocks, schedule="static", num_threads=num_threads):
-            _backward_task(&dout[0, 0, 0], &x[0, 0, 0], N, C, L, task % blocks, task // blocks,
-                           parts, width, &gamma[0], &stats[0, 0], constant, True, parts == 1,
-                           &dx[0, 0, 0], &dgamma[0], &dbeta[0], &partial[0, 0, 0])
-        if parts > 1:
-            _finish_sums(&partial[0, 0, 0], parts, C, C, &stats[1, 0], &dgamma[0], &dbeta[0])
-            for task in prange(parts * blocks, schedule="static", num_threads=num_threads):
-                _backward_task(&dout[0, 0, 0], &x[0, 0, 0], N, C, L, task % blocks,
-                               task // blocks, parts, width, &gamma[0], &stats[0, 0], constant,
-                               False, True, &dx[0, 0, 0], &dgamma[0], &dbeta[0],
-                               &partial[0, 0, 0])
+def backward(ndarray dout not None, ndarray x not None, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L,
+             Py_ssize_t width, Py_ssize_t parts, ndarray gamma not None, ndarray beta,
+             ndarray stats not None, bint constant, bint streaming, ndarray dx not None,
+             ndarray dgamma not None, ndarray dbeta not None, ndarray partial not None,
+             int num_threads):
+    """Gradients from the mean and rstd of stats. `constant`: they were given, not computed.
+
+    With beta, dout is that of the fused relu's output; None if there was none.
+    """
+    cdef Cut cut = _cut(N, C, L, width, parts)
+    cdef bint relu = beta is not None
+    cdef ndarray any_beta = beta if relu else gamma
+    if single(x):
+        _backward(<float>0, dout, x, cut, gamma, any_beta, stats, relu, constant, streaming, dx,
+                  dgamma, dbeta, partial, num_threads)
+    else:
+        _backward(<double>0, dout, x, cut, gamma, any_beta, stats, relu, constant, streaming, dx,
+                  dgamma, dbeta, partial, num_threads)
+
+
+def blend(ndarray running not None, double momentum, ndarray batch not None, Py_ssize_t row,
+          Py_ssize_t C, ndarray out not None):
+    """out = momentum * running + (1 - momentum) * batch[row]"""
+    if single(running):
+        _blend(<float>0, running, momentum, batch, row, C, out)
+    else:
+        _blend(<double>0, running, momentum, batch, row, C, out)

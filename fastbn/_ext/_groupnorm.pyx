@@ -6,14 +6,17 @@ forward one read and one write, backward two reads and one write.
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport sqrt
+from numpy cimport ndarray
 
+from ._arrays cimport data, single
 from ._normalize cimport dot_centred, rounding, scale_shift
-from ._reduce cimport Moments, add_moments
+from ._reduce cimport Moments, add_moments, variance
+from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 
 cdef void _forward_group(
     const floating *x, const floating *gamma, const floating *beta, Py_ssize_t channels,
-    Py_ssize_t L, double eps, floating *out, double *mean, double *rstd
+    Py_ssize_t L, double eps, bint streaming, floating *out, double *mean, double *rstd
 ) noexcept nogil:
     cdef Moments moments
     cdef floating high
@@ -22,73 +25,133 @@ cdef void _forward_group(
     moments.count = moments.mean = moments.m2 = 0
     add_moments(&moments, x, channels * L)
     mean[0] = moments.mean
-    rstd[0] = 1 / sqrt(moments.m2 / (channels * L) + eps)
+    rstd[0] = 1 / sqrt(variance(moments.m2, moments.count) + eps)
     high = <floating>moments.mean
     for c in range(channels):
         scale = gamma[c] * rstd[0]
         scale_shift(x + c * L, L, high, <floating>scale,
-                    <floating>(beta[c] + rounding(moments.mean, high) * scale), out + c * L)
+                    <floating>(beta[c] + rounding(moments.mean, high) * scale), False, streaming,
+                    out + c * L)
+    if streaming:
+        stream_end()
+
+
+cdef void _project_channel(
+    const floating *dout, const floating *x, Py_ssize_t n, floating gamma, floating centre,
+    floating high, floating scale, floating slope, floating shift, bint streaming, floating *dx
+) noexcept nogil:
+    cdef Chunk chunk
+    cdef floating *to
+    cdef Py_ssize_t i, size
+    while n > 0:
+        size = chunk_size(dx, n, streaming)
+        to = chunk_start(&chunk, dx, streaming)
+        for i in range(size):
+            to[i] = (dout[i] * gamma - centre) * scale + ((x[i] - high) * slope + shift)
+        chunk_done(dx, to, size, streaming)
+        dout += size
+        x += size
+        dx += size
+        n -= size
 
 
 cdef void _backward_group(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t channels,
-    Py_ssize_t L, double mean, double rstd, floating *dx, double *dgamma, double *dbeta
+    Py_ssize_t L, double mean, double rstd, bint streaming, floating *dx, double *dgamma,
+    double *dbeta
 ) noexcept nogil:
     """With g = dout * gamma: dx = rstd * (g - mean(g) - xhat * mean(g * xhat))."""
     cdef floating high = <floating>mean
-    cdef floating low = <floating>-rounding(mean, high)
+    cdef double off = rounding(mean, high)
     cdef double total = 0, dot = 0, size = channels * L
-    cdef floating scale = <floating>rstd, slope, shift, centre
-    cdef Py_ssize_t c, i
+    cdef double slope
+    cdef Py_ssize_t c
     for c in range(channels):
         dbeta[c] = 0
         dgamma[c] = 0
-        dot_centred(dout + c * L, x + c * L, L, high, low, &dbeta[c], &dgamma[c])
-        dgamma[c] *= rstd
+        dot_centred(dout + c * L, x + c * L, L, high, &dbeta[c], &dgamma[c])
+        dgamma[c] = (dgamma[c] + off * dbeta[c]) * rstd
         total += gamma[c] * dbeta[c]
         dot += gamma[c] * dgamma[c]
-    centre = <floating>(total / size)
-    slope = <floating>(-rstd * rstd * dot / size)
-    shift = <floating>(-rounding(mean, high) * rstd * rstd * dot / size)
+    slope = -rstd * rstd * dot / size
     for c in range(channels):
-        for i in range(c * L, c * L + L):
-            dx[i] = (dout[i] * gamma[c] - centre) * scale + ((x[i] - high) * slope + shift)
+        _project_channel(dout + c * L, x + c * L, L, gamma[c], <floating>(total / size), high,
+                         <floating>rstd, <floating>slope, <floating>(off * slope), streaming,
+                         dx + c * L)
+    if streaming:
+        stream_end()
 
 
-def forward(const floating[:, :, ::1] x not None, const floating[::1] gamma not None,
-            const floating[::1] beta not None, Py_ssize_t G, double eps,
-            floating[:, :, ::1] out not None, double[:, ::1] stats not None, int num_threads):
-    """stats (2, N * G) receives each group's mean and rstd."""
-    cdef Py_ssize_t N = x.shape[0], channels = x.shape[1] // G, L = x.shape[2]
-    cdef Py_ssize_t row, n, c
+cdef int _forward(
+    floating _, ndarray x, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t G, ndarray gamma,
+    ndarray beta, double eps, bint streaming, ndarray out, ndarray stats, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, N * C * L)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, C)
+    cdef const floating *beta0 = <const floating *>data(beta, itemsize, C)
+    cdef floating *out0 = <floating *>data(out, itemsize, N * C * L)
+    cdef double *mean = <double *>data(stats, 8, 2 * N * G)
+    cdef Py_ssize_t channels = C // G, row, c
     for row in prange(N * G, nogil=True, schedule="static", num_threads=num_threads):
-        n = row // G
-        c = (row % G) * channels
-        _forward_group(&x[n, c, 0], &gamma[c], &beta[c], channels, L, eps,
-                       &out[n, c, 0], &stats[0, row], &stats[1, row])
+        c = row % G * channels
+        _forward_group(x0 + row * channels * L, gamma0 + c, beta0 + c, channels, L, eps,
+                       streaming, out0 + row * channels * L, mean + row, mean + N * G + row)
+    return 0
 
 
-def backward(const floating[:, :, ::1] dout not None, const floating[:, :, ::1] x not None,
-             const floating[::1] gamma not None, const double[:, ::1] stats not None,
-             floating[:, :, ::1] dx not None, floating[::1] dgamma not None,
-             floating[::1] dbeta not None, double[:, :, ::1] partial not None, int num_threads):
-    """partial (N, 2, C) receives every image's share of dgamma and dbeta; added in image order."""
-    cdef Py_ssize_t N = x.shape[0], C = x.shape[1], L = x.shape[2]
-    cdef Py_ssize_t G = stats.shape[1] // N, channels = C // G
-    cdef Py_ssize_t row, n, c
-    cdef double gamma_sum, beta_sum
+cdef int _backward(
+    floating _, ndarray dout, ndarray x, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t G,
+    ndarray gamma, ndarray stats, bint streaming, ndarray dx, ndarray dgamma, ndarray dbeta,
+    ndarray partial, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef const floating *dout0 = <const floating *>data(dout, itemsize, N * C * L)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, N * C * L)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, C)
+    cdef const double *mean = <const double *>data(stats, 8, 2 * N * G)
+    cdef floating *dx0 = <floating *>data(dx, itemsize, N * C * L)
+    cdef floating *dgamma0 = <floating *>data(dgamma, itemsize, C)
+    cdef floating *dbeta0 = <floating *>data(dbeta, itemsize, C)
+    cdef double *partial0 = <double *>data(partial, 8, (N + 1) * 2 * C)
+    cdef double *total = partial0 + N * 2 * C
+    cdef Py_ssize_t channels = C // G, row, n, c
     with nogil:
         for row in prange(N * G, schedule="static", num_threads=num_threads):
-            n = row // G
-            c = (row % G) * channels
-            _backward_group(&dout[n, c, 0], &x[n, c, 0], &gamma[c], channels, L,
-                            stats[0, row], stats[1, row], &dx[n, c, 0],
-                            &partial[n, 0, c], &partial[n, 1, c])
+            c = row % G * channels
+            _backward_group(dout0 + row * channels * L, x0 + row * channels * L, gamma0 + c,
+                            channels, L, mean[row], mean[N * G + row], streaming,
+                            dx0 + row * channels * L, partial0 + row // G * 2 * C + c,
+                            partial0 + row // G * 2 * C + C + c)
+        for c in range(2 * C):
+            total[c] = 0
+        for n in range(N):
+            for c in range(2 * C):
+                total[c] += partial0[n * 2 * C + c]
         for c in range(C):
-            gamma_sum = 0
-            beta_sum = 0
-            for n in range(N):
-                gamma_sum += partial[n, 0, c]
-                beta_sum += partial[n, 1, c]
-            dgamma[c] = <floating>gamma_sum
-            dbeta[c] = <floating>beta_sum
+            dgamma0[c] = <floating>total[c]
+            dbeta0[c] = <floating>total[C + c]
+    return 0
+
+
+def forward(ndarray x not None, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t G,
+            ndarray gamma not None, ndarray beta not None, double eps, bint streaming,
+            ndarray out not None, ndarray stats not None, int num_threads):
+    """stats (2, N * G) receives each group's mean and rstd."""
+    if single(x):
+        _forward(<float>0, x, N, C, L, G, gamma, beta, eps, streaming, out, stats, num_threads)
+    else:
+        _forward(<double>0, x, N, C, L, G, gamma, beta, eps, streaming, out, stats, num_threads)
+
+
+def backward(ndarray dout not None, ndarray x not None, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L,
+             Py_ssize_t G, ndarray gamma not None, ndarray stats not None, bint streaming,
+             ndarray dx not None, ndarray dgamma not None, ndarray dbeta not None,
+             ndarray partial not None, int num_threads):
+    """partial (N + 1, 2, C): every image's share of dgamma and dbeta, and their sums in order."""
+    if single(x):
+        _backward(<float>0, dout, x, N, C, L, G, gamma, stats, streaming, dx, dgamma, dbeta,
+                  partial, num_threads)
+    else:
+        _backward(<double>0, dout, x, N, C, L, G, gamma, stats, streaming, dx, dgamma, dbeta,
+                  partial, num_threads)

@@ -7,9 +7,12 @@ backward two reads and one write, and the D parameters.
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 from libc.math cimport sqrt
+from numpy cimport ndarray
 
+from ._arrays cimport data, single
 from ._normalize cimport rounding
-from ._reduce cimport BLOCK, LANES, Moments, add_moments, fold
+from ._reduce cimport BLOCK, LANES, Moments, add_moments, fold, variance
+from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef enum:
     STRIP = 64  # rows that are summed before the sums go into double
@@ -17,121 +20,270 @@ cdef enum:
 
 cdef void _forward_row(
     const floating *x, const floating *gamma, const floating *beta, Py_ssize_t D, double eps,
-    floating *out, double *mean, double *rstd
+    bint relu, bint streaming, floating *out, double *mean, double *rstd
 ) noexcept nogil:
     cdef Moments moments
-    cdef floating high, scale, shift
-    cdef Py_ssize_t d
+    cdef Chunk chunk
+    cdef floating *to
+    cdef floating high, scale, shift, y
+    cdef Py_ssize_t d = 0, i, size
     moments.count = moments.mean = moments.m2 = 0
     add_moments(&moments, x, D)
     mean[0] = moments.mean
-    rstd[0] = 1 / sqrt(moments.m2 / D + eps)
+    rstd[0] = 1 / sqrt(variance(moments.m2, moments.count) + eps)
     high = <floating>moments.mean
     scale = <floating>rstd[0]
     shift = <floating>(rounding(moments.mean, high) * rstd[0])
-    for d in range(D):
-        out[d] = ((x[d] - high) * scale + shift) * gamma[d] + beta[d]
+    while d < D:
+        size = chunk_size(out + d, D - d, streaming)
+        to = chunk_start(&chunk, out + d, streaming)
+        if relu:
+            for i in range(size):
+                y = ((x[d + i] - high) * scale + shift) * gamma[d + i] + beta[d + i]
+                to[i] = y if (y > 0) | (y != y) else 0
+        else:
+            for i in range(size):
+                to[i] = ((x[d + i] - high) * scale + shift) * gamma[d + i] + beta[d + i]
+        chunk_done(out + d, to, size, streaming)
+        d += size
+    if streaming:
+        stream_end()
 
 
-cdef void _backward_row(
+cdef struct Row:
+    # What a row's gradient needs of it, with g = dout * gamma.
+    double high, scale, shift   # xhat = (x - high) * scale + shift
+    double mean_g, mean_gx      # of g and of g * xhat
+
+
+cdef Row _row(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t D,
-    double mean, double rstd, floating *dx, floating *dgamma, floating *dbeta
+    double mean, double rstd
 ) noexcept nogil:
-    """With g = dout * gamma: dx = rstd * (g - mean(g) - xhat * mean(g * xhat))."""
     cdef floating sums[LANES]
     cdef floating dots[LANES]
-    cdef floating high = <floating>mean
-    cdef floating scale = <floating>rstd, shift = <floating>(rounding(mean, high) * rstd)
-    cdef floating g, xhat, mean_g, mean_gx
+    cdef floating high = <floating>mean, g
     cdef double total = 0, dot = 0
-    cdef Py_ssize_t start = 0, stop, lane, d
-    while start < D:
-        stop = min(start + <Py_ssize_t>BLOCK, D)
+    cdef Py_ssize_t n = D, size, lane, _group
+    cdef Row row
+    while n > 0:
+        size = min(<Py_ssize_t>BLOCK, n)
         for lane in range(LANES):
             sums[lane] = 0
             dots[lane] = 0
-        d = start
-        while d + LANES <= stop:
+        for _group in range(size // LANES):
             for lane in range(LANES):
-                xhat = (x[d + lane] - high) * scale + shift
-                g = dout[d + lane] * gamma[d + lane]
+                g = dout[lane] * gamma[lane]
                 sums[lane] += g
-                dots[lane] += g * xhat
-            d += LANES
-        for lane in range(stop - d):
-            xhat = (x[d + lane] - high) * scale + shift
-            g = dout[d + lane] * gamma[d + lane]
+                dots[lane] += g * (x[lane] - high)
+            dout += LANES
+            x += LANES
+            gamma += LANES
+        for lane in range(size % LANES):
+            g = dout[lane] * gamma[lane]
             sums[lane] += g
-            dots[lane] += g * xhat
+            dots[lane] += g * (x[lane] - high)
+        dout += size % LANES
+        x += size % LANES
+        gamma += size % LANES
+        n -= size
         total += fold(sums)
         dot += fold(dots)
-        start = stop
-    mean_g = <floating>(total / D)
-    mean_gx = <floating>(dot / D)
-    # Two loops: for one with three outputs GCC gives up on proving that nothing overlaps.
-    for d in range(D):
-        dgamma[d] += dout[d] * ((x[d] - high) * scale + shift)
-        dbeta[d] += dout[d]
-    for d in range(D):
-        xhat = (x[d] - high) * scale + shift
-        dx[d] = scale * (dout[d] * gamma[d] - mean_g - xhat * mean_gx)
+    row.high = high
+    row.scale = rstd
+    row.shift = rounding(mean, high) * rstd
+    row.mean_g = total / D
+    row.mean_gx = (dot * rstd + row.shift * total) / D
+    return row
 
 
-def forward(const floating[:, ::1] x not None, const floating[::1] gamma not None,
-            const floating[::1] beta not None, double eps,
-            floating[:, ::1] out not None, double[:, ::1] stats not None, int num_threads):
-    """out = (x - mean) * rstd * gamma + beta; stats (2, N) receives mean and rstd."""
-    cdef Py_ssize_t n, N = x.shape[0], D = x.shape[1]
-    for n in prange(N, nogil=True, schedule="static", num_threads=num_threads):
-        _forward_row(&x[n, 0], &gamma[0], &beta[0], D, eps,
-                     &out[n, 0], &stats[0, n], &stats[1, n])
+cdef void _add_rows(
+    const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t D, const Row *row,
+    floating *dgamma, floating *dbeta
+) noexcept nogil:
+    """dgamma += sum over at most four rows of dout * xhat, dbeta of dout."""
+    cdef floating high[4]
+    cdef floating scale[4]
+    cdef floating shift[4]
+    cdef const floating *d1 = dout + D
+    cdef const floating *d2 = dout + 2 * D
+    cdef const floating *d3 = dout + 3 * D
+    cdef const floating *x1 = x + D
+    cdef const floating *x2 = x + 2 * D
+    cdef const floating *x3 = x + 3 * D
+    cdef Py_ssize_t n, d
+    for n in range(rows):
+        high[n] = <floating>row[n].high
+        scale[n] = <floating>row[n].scale
+        shift[n] = <floating>row[n].shift
+    if rows == 4:
+        for d in range(D):
+            dgamma[d] += (dout[d] * ((x[d] - high[0]) * scale[0] + shift[0])
+                          + d1[d] * ((x1[d] - high[1]) * scale[1] + shift[1])) + (
+                          d2[d] * ((x2[d] - high[2]) * scale[2] + shift[2])
+                          + d3[d] * ((x3[d] - high[3]) * scale[3] + shift[3]))
+            dbeta[d] += (dout[d] + d1[d]) + (d2[d] + d3[d])
+        return
+    for n in range(rows):
+        for d in range(D):
+            dgamma[d] += dout[n * D + d] * ((x[n * D + d] - high[n]) * scale[n] + shift[n])
+            dbeta[d] += dout[n * D + d]
+
+
+cdef void _project_row(
+    const floating *dout, const floating *x, const floating *gamma, Py_ssize_t D, Row row,
+    bint streaming, floating *dx
+) noexcept nogil:
+    """dx = rstd * (g - mean(g) - xhat * mean(g * xhat))"""
+    cdef Chunk chunk
+    cdef floating *to
+    cdef floating high = <floating>row.high, scale = <floating>row.scale
+    cdef floating mean_g = <floating>row.mean_g
+    cdef floating slope = <floating>(-row.scale * row.scale * row.mean_gx)
+    cdef floating shift = <floating>(-row.scale * row.shift * row.mean_gx)
+    cdef Py_ssize_t d = 0, i, size
+    while d < D:
+        size = chunk_size(dx + d, D - d, streaming)
+        to = chunk_start(&chunk, dx + d, streaming)
+        for i in range(size):
+            to[i] = (dout[d + i] * gamma[d + i] - mean_g) * scale + (
+                (x[d + i] - high) * slope + shift)
+        chunk_done(dx + d, to, size, streaming)
+        d += size
+
+
+cdef void _relu_gate(
+    const floating *dout, const floating *x, const floating *gamma, const floating *beta,
+    Py_ssize_t D, double mean, double rstd, floating *gated
+) noexcept nogil:
+    """The fused relu's gradient: dout where the output, found as _forward_row does, is above 0."""
+    cdef floating high = <floating>mean, scale = <floating>rstd
+    cdef floating shift = <floating>(rounding(mean, high) * rstd)
+    cdef Py_ssize_t d
+    for d in range(D):
+        gated[d] = dout[d] if ((x[d] - high) * scale + shift) * gamma[d] + beta[d] > 0 else 0
 
 
 cdef void _backward_chunk(
-    const floating *dout, const floating *x, const floating *gamma, const double *mean,
-    const double *rstd, Py_ssize_t rows, Py_ssize_t D, floating *dx, double *partial,
-    floating *strip
+    const floating *dout, const floating *x, const floating *gamma, const floating *beta,
+    bint relu, const double *mean, const double *rstd, Py_ssize_t rows, Py_ssize_t D,
+    bint streaming, floating *dx, double *partial, floating *scratch
 ) noexcept nogil:
-    """Sums over a strip of rows are carried in the array's dtype, over strips in double."""
-    cdef Py_ssize_t n = 0, d, stop
-    for d in range(2 * D):
-        partial[d] = 0
+    """Four rows at a time, while they are in the first- or second-level cache.
+
+    Sums over a strip of rows are carried in the array's dtype, over strips in double. scratch: 2 * D
+    numbers for them, and with relu 4 * D more.
+    """
+    cdef const floating *d
+    cdef Row row[4]
+    cdef Py_ssize_t n = 0, i, size, stop
+    for i in range(2 * D):
+        partial[i] = 0
     while n < rows:
         stop = min(n + STRIP, rows)
-        for d in range(2 * D):
-            strip[d] = 0
+        for i in range(2 * D):
+            scratch[i] = 0
         while n < stop:
-            _backward_row(dout + n * D, x + n * D, gamma, D, mean[n], rstd[n], dx + n * D,
-                          strip, strip + D)
-            n += 1
-        for d in range(2 * D):
-            partial[d] += strip[d]
+            size = min(<Py_ssize_t>4, stop - n)
+            d = dout + n * D
+            if relu:
+                for i in range(size):
+                    _relu_gate(d + i * D, x + (n + i) * D, gamma, beta, D, mean[n + i],
+                               rstd[n + i], scratch + (2 + i) * D)
+                d = scratch + 2 * D
+            for i in range(size):
+                row[i] = _row(d + i * D, x + (n + i) * D, gamma, D, mean[n + i], rstd[n + i])
+            _add_rows(d, x + n * D, size, D, row, scratch, scratch + D)
+            for i in range(size):
+                _project_row(d + i * D, x + (n + i) * D, gamma, D, row[i], streaming,
+                             dx + (n + i) * D)
+            n += size
+        for i in range(2 * D):
+            partial[i] += scratch[i]
+    if streaming:
+        stream_end()
 
 
-def backward(const floating[:, ::1] dout not None, const floating[:, ::1] x not None,
-             const floating[::1] gamma not None, const double[:, ::1] stats not None,
-             floating[:, ::1] dx not None, floating[::1] dgamma not None,
-             floating[::1] dbeta not None, double[:, :, ::1] partial not None,
-             floating[:, ::1] strips not None, int num_threads):
-    """dgamma and dbeta sum over rows: one partial (2, D) a chunk of rows, added in chunk order.
+cdef int _forward(
+    floating _, ndarray x, Py_ssize_t N, Py_ssize_t D, ndarray gamma, ndarray beta, double eps,
+    bint relu, bint streaming, ndarray out, ndarray stats, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, N * D)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, D)
+    cdef const floating *beta0 = <const floating *>data(beta, itemsize, D)
+    cdef floating *out0 = <floating *>data(out, itemsize, N * D)
+    cdef double *mean = <double *>data(stats, 8, 2 * N)
+    cdef Py_ssize_t n
+    for n in prange(N, nogil=True, schedule="static", num_threads=num_threads):
+        _forward_row(x0 + n * D, gamma0, beta0, D, eps, relu, streaming, out0 + n * D,
+                     mean + n, mean + N + n)
+    return 0
 
-    The number of chunks, partial.shape[0], must depend on the shape alone. strips: 2 * D numbers
-    of scratch for every thread.
-    """
-    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], chunks = partial.shape[0]
+
+cdef int _backward(
+    floating _, ndarray dout, ndarray x, Py_ssize_t N, Py_ssize_t D, Py_ssize_t chunks,
+    ndarray gamma, ndarray beta, ndarray stats, bint relu, bint streaming, ndarray dx,
+    ndarray dgamma, ndarray dbeta, ndarray partial, ndarray scratch, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef Py_ssize_t size = scratch_size(D, relu)
+    cdef const floating *dout0 = <const floating *>data(dout, itemsize, N * D)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, N * D)
+    cdef const floating *gamma0 = <const floating *>data(gamma, itemsize, D)
+    cdef const floating *beta0 = <const floating *>data(beta, itemsize, D)
+    cdef const double *mean = <const double *>data(stats, 8, 2 * N)
+    cdef floating *dx0 = <floating *>data(dx, itemsize, N * D)
+    cdef floating *dgamma0 = <floating *>data(dgamma, itemsize, D)
+    cdef floating *dbeta0 = <floating *>data(dbeta, itemsize, D)
+    cdef double *partial0 = <double *>data(partial, 8, chunks * 2 * D)
+    cdef floating *scratch0 = <floating *>data(scratch, itemsize, num_threads * size)
     cdef Py_ssize_t chunk, start, d
-    cdef double gamma_sum, beta_sum
     with nogil:
         for chunk in prange(chunks, schedule="static", num_threads=num_threads):
             start = N * chunk // chunks
-            _backward_chunk(&dout[start, 0], &x[start, 0], &gamma[0], &stats[0, start],
-                            &stats[1, start], N * (chunk + 1) // chunks - start, D,
-                            &dx[start, 0], &partial[chunk, 0, 0], &strips[threadid(), 0])
+            _backward_chunk(dout0 + start * D, x0 + start * D, gamma0, beta0, relu,
+                            mean + start, mean + N + start, N * (chunk + 1) // chunks - start, D,
+                            streaming, dx0 + start * D, partial0 + chunk * 2 * D,
+                            scratch0 + threadid() * size)
+        for chunk in range(1, chunks):
+            for d in range(2 * D):
+                partial0[d] += partial0[chunk * 2 * D + d]
         for d in range(D):
-            gamma_sum = 0
-            beta_sum = 0
-            for chunk in range(chunks):
-                gamma_sum += partial[chunk, 0, d]
-                beta_sum += partial[chunk, 1, d]
-            dgamma[d] = <floating>gamma_sum
-            dbeta[d] = <floating>beta_sum
+            dgamma0[d] = <floating>partial0[d]
+            dbeta0[d] = <floating>partial0[D + d]
+    return 0
+
+
+cpdef Py_ssize_t scratch_size(Py_ssize_t D, bint relu):
+    """Numbers of scratch that backward wants for every thread."""
+    return (6 if relu else 2) * D
+
+
+def forward(ndarray x not None, Py_ssize_t N, Py_ssize_t D, ndarray gamma not None,
+            ndarray beta not None, double eps, bint relu, bint streaming, ndarray out not None,
+            ndarray stats not None, int num_threads):
+    """out = (x - mean) * rstd * gamma + beta; stats (2, N) receives mean and rstd."""
+    if single(x):
+        _forward(<float>0, x, N, D, gamma, beta, eps, relu, streaming, out, stats, num_threads)
+    else:
+        _forward(<double>0, x, N, D, gamma, beta, eps, relu, streaming, out, stats, num_threads)
+
+
+def backward(ndarray dout not None, ndarray x not None, Py_ssize_t N, Py_ssize_t D,
+             Py_ssize_t chunks, ndarray gamma not None, ndarray beta, ndarray stats not None,
+             bint streaming, ndarray dx not None, ndarray dgamma not None, ndarray dbeta not None,
+             ndarray partial not None, ndarray scratch not None, int num_threads):
+    """dgamma and dbeta sum over rows: one partial (2, D) a chunk of rows, added in chunk order.
+
+    The number of chunks must depend on the shape alone. With beta, dout is that of the fused relu's
+    output; None if there was none.
+    """
+    cdef bint relu = beta is not None
+    cdef ndarray any_beta = beta if relu else gamma
+    if single(x):
+        _backward(<float>0, dout, x, N, D, chunks, gamma, any_beta, stats, relu, streaming, dx,
+                  dgamma, dbeta, partial, scratch, num_threads)
+    else:
+        _backward(<double>0, dout, x, N, D, chunks, gamma, any_beta, stats, relu, streaming, dx,
+                  dgamma, dbeta, partial, scratch, num_threads)

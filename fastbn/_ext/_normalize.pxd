@@ -1,12 +1,16 @@
 """What batch, layer and group normalization do to one contiguous run of numbers.
 
-A mean is kept in double and used in two parts, `high` (rounded to the array's dtype) and `low`
-(the rest): x - high is nearly exact where x is close to a large mean, so float32 data with mean
-1e6 and deviation 1 keeps its digits. For float64 data `low` is zero.
+A mean is kept in double and used in two parts, `high` (rounded to the array's dtype) and the rest:
+x - high is nearly exact where x is close to a large mean, so float32 data with mean 1e6 and
+deviation 1 keeps its digits. For float64 data the rest is zero.
+
+A fused relu acts on what would have been the output, and lets NaN through; its gradient is found
+from the same output computed again.
 """
 from cython cimport floating
 
 from ._reduce cimport BLOCK, LANES, finite, fold
+from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start
 
 
 cdef inline double rounding(double mean, floating high) noexcept nogil:
@@ -15,10 +19,10 @@ cdef inline double rounding(double mean, floating high) noexcept nogil:
 
 
 cdef inline void dot_centred(
-    const floating *dout, const floating *x, Py_ssize_t n, floating high, floating low,
+    const floating *dout, const floating *x, Py_ssize_t n, floating high,
     double *total, double *dot
 ) noexcept nogil:
-    """Add sum(dout) to *total and sum(dout * (x - mean)) to *dot."""
+    """Add sum(dout) to *total and sum(dout * (x - high)) to *dot."""
     cdef floating sums[LANES]
     cdef floating dots[LANES]
     cdef Py_ssize_t size, _group, lane
@@ -30,12 +34,12 @@ cdef inline void dot_centred(
         for _group in range(size // LANES):
             for lane in range(LANES):
                 sums[lane] += dout[lane]
-                dots[lane] += dout[lane] * ((x[lane] - high) - low)
+                dots[lane] += dout[lane] * (x[lane] - high)
             dout += LANES
             x += LANES
         for lane in range(size % LANES):
             sums[lane] += dout[lane]
-            dots[lane] += dout[lane] * ((x[lane] - high) - low)
+            dots[lane] += dout[lane] * (x[lane] - high)
         dout += size % LANES
         x += size % LANES
         n -= size
@@ -43,32 +47,77 @@ cdef inline void dot_centred(
         dot[0] += fold(dots)
 
 
-cdef inline void scale_shift(
-    const floating *x, Py_ssize_t n, floating high, floating scale, floating shift, floating *out
+cdef inline void relu_gate(
+    const floating *dout, const floating *x, Py_ssize_t n, floating high, floating scale,
+    floating shift, floating *gated
 ) noexcept nogil:
-    """out = (x - high) * scale + shift"""
+    """The fused relu's gradient: dout where the output, (x - high) * scale + shift, is above 0."""
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = (x[i] - high) * scale + shift
+        gated[i] = dout[i] if (x[i] - high) * scale + shift > 0 else 0
+
+
+cdef inline void scale_shift(
+    const floating *x, Py_ssize_t n, floating high, floating scale, floating shift, bint relu,
+    bint streaming, floating *out
+) noexcept nogil:
+    """out = (x - high) * scale + shift"""
+    cdef Chunk chunk
+    cdef floating *to
+    cdef floating y
+    cdef Py_ssize_t i, size
+    while n > 0:
+        size = chunk_size(out, n, streaming)
+        to = chunk_start(&chunk, out, streaming)
+        if relu:
+            for i in range(size):
+                y = (x[i] - high) * scale + shift
+                to[i] = y if (y > 0) | (y != y) else 0
+        else:
+            for i in range(size):
+                to[i] = (x[i] - high) * scale + shift
+        chunk_done(out, to, size, streaming)
+        x += size
+        out += size
+        n -= size
 
 
 cdef inline void scale_only(
-    const floating *dout, Py_ssize_t n, floating scale, floating *dx
+    const floating *dout, Py_ssize_t n, floating scale, bint streaming, floating *dx
 ) noexcept nogil:
     """dx = dout * scale: the backward pass where the statistics were constants."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        dx[i] = dout[i] * scale
+    cdef Chunk chunk
+    cdef floating *to
+    cdef Py_ssize_t i, size
+    while n > 0:
+        size = chunk_size(dx, n, streaming)
+        to = chunk_start(&chunk, dx, streaming)
+        for i in range(size):
+            to[i] = dout[i] * scale
+        chunk_done(dx, to, size, streaming)
+        dout += size
+        dx += size
+        n -= size
 
 
 cdef inline void project(
     const floating *dout, const floating *x, Py_ssize_t n, floating centre,
-    floating high, floating scale, floating slope, floating shift, floating *dx
+    floating high, floating scale, floating slope, floating shift, bint streaming, floating *dx
 ) noexcept nogil:
     """dx = (dout - centre) * scale + (x - high) * slope + shift
 
     The mean of dout is taken off first: folded into `shift` it would cancel only after rounding.
     """
-    cdef Py_ssize_t i
-    for i in range(n):
-        dx[i] = (dout[i] - centre) * scale + ((x[i] - high) * slope + shift)
+    cdef Chunk chunk
+    cdef floating *to
+    cdef Py_ssize_t i, size
+    while n > 0:
+        size = chunk_size(dx, n, streaming)
+        to = chunk_start(&chunk, dx, streaming)
+        for i in range(size):
+            to[i] = (dout[i] - centre) * scale + ((x[i] - high) * slope + shift)
+        chunk_done(dx, to, size, streaming)
+        dout += size
+        x += size
+        dx += size
+        n -= size

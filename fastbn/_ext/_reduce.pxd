@@ -1,21 +1,28 @@
 """Blocked reductions: the one way in which the kernels sum.
 
-A run of numbers is cut into blocks that fit the first-level cache. Inside a block LANES partial
-sums run side by side, which the compiler turns into a few vectors without being allowed to
-reassociate; across blocks the sums are carried in double. Which number lands in which lane depends
-on lengths alone, so a result is the same at any thread count.
+Sums over a run of numbers are carried by LANES partial sums side by side, which the compiler turns
+into a few vectors without being allowed to reassociate; sums over rows by as many partial sums as
+there are columns. After a block (BLOCK numbers of a run, STRIP rows) they go into doubles. Which
+number lands in which sum depends on lengths alone, so a result is the same at any thread count.
 
-Mean and variance: each block is read twice while it is in the first-level cache (its own mean,
-then squared deviations from that), and blocks are merged by Chan, Golub and LeVeque's update
-("Updating formulae and a pairwise algorithm for computing sample variances", 1979). Memory is read
-once, and nothing is ever formed like E[x^2] - E[x]^2, which loses everything where the mean is
-large against the deviation.
+Mean and variance are taken in one pass: a block sums x - k and (x - k)^2 for a k near the mean, and
+blocks are merged by Chan, Golub and LeVeque's update ("Updating formulae and a pairwise algorithm
+for computing sample variances", 1979). k is the mean so far, and for the first block that of its
+beginning. If a block's mean lies d from k then its m2 = sum((x - k)^2) - n d^2 loses digits as
+n d^2 grows; but d is the distance from numbers already in the total, whose own m2 grows by n d^2 and
+more over BLOCK / FIRST with it. So a large mean, an outlier or a slope costs no more than that
+factor, and nothing like E[x^2] - E[x]^2 is ever formed.
 """
 from cython cimport floating
 
+from ._stream cimport Line
+
 cdef enum:
     LANES = 32     # four zmm, eight ymm, or eight xmm of float32: enough to hide an add's latency
-    BLOCK = 2048   # 8 KiB of float32, 16 KiB of float64: half of a small first-level cache
+    BLOCK = 2048   # numbers: 8 KiB of float32, 16 KiB of float64; half of a small L1 cache
+    FIRST = 256    # numbers that the first k is the mean of
+    STRIP = 32     # rows: a sum of more would lose more digits than one of a block's lanes
+    FIRST_ROWS = 8
 
 
 cdef struct Moments:
@@ -34,79 +41,53 @@ cdef inline floating fold(floating *lanes) noexcept nogil:
     return lanes[0]
 
 
-cdef inline void lane_sums(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, floating *lanes
-) noexcept nogil:
-    """lanes = sum over `rows` rows of LANES neighbours, `stride` apart."""
-    cdef floating sums[LANES]
-    cdef Py_ssize_t _row, lane
-    for lane in range(LANES):
-        sums[lane] = 0
-    for _row in range(rows):
-        for lane in range(LANES):
-            sums[lane] += x[lane]
-        x += stride
-    for lane in range(LANES):
-        lanes[lane] = sums[lane]
-
-
-cdef inline void lane_squares(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, const floating *centre,
-    floating *residuals, floating *squares
-) noexcept nogil:
-    """Lanes of sum(x - centre) and of sum((x - centre)^2); centre has LANES numbers."""
-    cdef floating around[LANES]
-    cdef floating first[LANES]
-    cdef floating second[LANES]
-    cdef floating d
-    cdef Py_ssize_t _row, lane
-    for lane in range(LANES):
-        around[lane] = centre[lane]
-        first[lane] = 0
-        second[lane] = 0
-    for _row in range(rows):
-        for lane in range(LANES):
-            d = x[lane] - around[lane]
-            first[lane] += d
-            second[lane] += d * d
-        x += stride
-    for lane in range(LANES):
-        residuals[lane] = first[lane]
-        squares[lane] = second[lane]
-
-
 cdef inline floating block_sum(const floating *x, Py_ssize_t n) noexcept nogil:
     """Sum of one block."""
     cdef floating lanes[LANES]
-    cdef Py_ssize_t lane, whole = n - n % LANES
-    lane_sums(x, n // LANES, <Py_ssize_t>LANES, lanes)
+    cdef Py_ssize_t lane, _group
+    for lane in range(LANES):
+        lanes[lane] = 0
+    for _group in range(n // LANES):
+        for lane in range(LANES):
+            lanes[lane] += x[lane]
+        x += LANES
     for lane in range(n % LANES):
-        lanes[lane] += x[whole + lane]
+        lanes[lane] += x[lane]
     return fold(lanes)
 
 
-cdef inline floating block_square_sum(
-    const floating *x, Py_ssize_t n, floating centre, floating *residual
+cdef inline floating block_squares(
+    const floating *x, Py_ssize_t n, floating k, floating *sum
 ) noexcept nogil:
-    """Sum of (x - centre)^2 over one block; *residual is the sum of x - centre."""
-    cdef floating centres[LANES]
-    cdef floating residuals[LANES]
-    cdef floating squares[LANES]
+    """Sum of (x - k)^2 over one block; *sum is that of x - k."""
+    cdef floating first[LANES]
+    cdef floating second[LANES]
     cdef floating d
-    cdef Py_ssize_t lane, whole = n - n % LANES
+    cdef Py_ssize_t lane, _group
     for lane in range(LANES):
-        centres[lane] = centre
-    lane_squares(x, n // LANES, <Py_ssize_t>LANES, centres, residuals, squares)
+        first[lane] = 0
+        second[lane] = 0
+    for _group in range(n // LANES):
+        for lane in range(LANES):
+            d = x[lane] - k
+            first[lane] += d
+            second[lane] += d * d
+        x += LANES
     for lane in range(n % LANES):
-        d = x[whole + lane] - centre
-        residuals[lane] += d
-        squares[lane] += d * d
-    residual[0] = fold(residuals)
-    return fold(squares)
+        d = x[lane] - k
+        first[lane] += d
+        second[lane] += d * d
+    sum[0] = fold(first)
+    return fold(second)
 
 
 cdef inline bint finite(double x) noexcept nogil:
     return x - x == 0
+
+
+cdef inline double variance(double m2, double count) noexcept nogil:
+    """Biased; rounding may have put that of equal numbers below 0."""
+    return 0 if m2 < 0 else m2 / count
 
 
 cdef inline void merge(Moments *into, double count, double mean, double m2) noexcept nogil:
@@ -125,6 +106,21 @@ cdef inline void merge(Moments *into, double count, double mean, double m2) noex
     into.count = total
 
 
+cdef inline void merge_columns(
+    double *mean, double *m2, double count, double size, const double *new_mean,
+    const double *new_m2, Py_ssize_t width
+) noexcept nogil:
+    """merge for many sets of `count` numbers with as many of `size`, without a branch."""
+    cdef double weight = size / (count + size), spread = count * weight, delta
+    cdef bint usual
+    cdef Py_ssize_t c
+    for c in range(width):
+        delta = new_mean[c] - mean[c]
+        usual = delta - delta == 0
+        mean[c] += delta * weight if usual else new_mean[c]
+        m2[c] = m2[c] + new_m2[c] + delta * (delta * spread) if usual else delta - delta
+
+
 cdef inline void merge_wide(
     Moments *into, const floating *x, Py_ssize_t n, Py_ssize_t stride
 ) noexcept nogil:
@@ -141,20 +137,136 @@ cdef inline void merge_wide(
 
 cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noexcept nogil:
     """Merge the moments of a contiguous run into *into."""
-    cdef Py_ssize_t size
-    cdef floating centre, residual, squares
+    cdef Py_ssize_t size, first
+    cdef floating k, sum, squares
     while n > 0:
         size = min(<Py_ssize_t>BLOCK, n)
-        centre = block_sum(x, size) / <floating>size
-        squares = block_square_sum(x, size, centre, &residual)
+        if into.count < FIRST:
+            first = min(<Py_ssize_t>FIRST, size)
+            k = block_sum(x, first) / first
+        else:
+            k = <floating>into.mean
+        squares = block_squares(x, size, k, &sum)
         if finite(squares):
-            # The rounded block mean is off by residual / size: put it right.
-            merge(into, <double>size, centre + <double>residual / <double>size,
-                  squares - <double>residual * <double>residual / <double>size)
+            merge(into, <double>size, k + <double>sum / <double>size,
+                  squares - <double>sum * <double>sum / <double>size)
         else:
             merge_wide(into, x, size, 1)
         x += size
         n -= size
+
+
+cdef inline void _row_sums(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, floating *sums
+) noexcept nogil:
+    """sums = sum over rows"""
+    cdef Py_ssize_t n, c
+    for c in range(width):
+        sums[c] = 0
+    for n in range(rows):
+        for c in range(width):
+            sums[c] += x[n * stride + c]
+
+
+cdef inline void _row_squares(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, const floating *k,
+    floating *first, floating *second
+) noexcept nogil:
+    """first = sum over rows of x - k, second of (x - k)^2; four rows a pass, to store less often."""
+    cdef floating p, q, r, s
+    cdef Py_ssize_t n = 0, c
+    for c in range(width):
+        first[c] = 0
+        second[c] = 0
+    while n + 4 <= rows:
+        for c in range(width):
+            p = x[c] - k[c]
+            q = x[stride + c] - k[c]
+            r = x[2 * stride + c] - k[c]
+            s = x[3 * stride + c] - k[c]
+            first[c] += (p + q) + (r + s)
+            second[c] += (p * p + q * q) + (r * r + s * s)
+        x += 4 * stride
+        n += 4
+    while n < rows:
+        for c in range(width):
+            p = x[c] - k[c]
+            first[c] += p
+            second[c] += p * p
+        x += stride
+        n += 1
+
+
+cdef inline void add_column_moments(
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
+    double *mean, double *m2
+) noexcept nogil:
+    """add_moments for `width` neighbouring columns at once, from nothing: mean and m2 are set."""
+    cdef Line line[3]
+    cdef floating *k = <floating *>&line[0]
+    cdef floating *first = <floating *>&line[1]
+    cdef floating *second = <floating *>&line[2]
+    cdef double inverse, weight, spread, delta, count = 0
+    cdef Moments moments
+    cdef Py_ssize_t c, size
+    cdef int overflow
+    for c in range(width):
+        mean[c] = 0
+        m2[c] = 0
+    while rows > 0:
+        size = min(<Py_ssize_t>STRIP, rows)
+        if count == 0:
+            _row_sums(x, min(<Py_ssize_t>FIRST_ROWS, size), stride, width, k)
+            for c in range(width):
+                k[c] *= <floating>(1.0 / min(<Py_ssize_t>FIRST_ROWS, size))
+        else:
+            for c in range(width):
+                k[c] = <floating>mean[c]
+        _row_squares(x, size, stride, width, <const floating *>k, first, second)
+        overflow = 0
+        for c in range(width):
+            overflow |= second[c] - second[c] != 0
+        inverse = 1.0 / size
+        if not overflow:
+            weight = size / (count + size)
+            spread = count * weight
+            for c in range(width):
+                delta = k[c] + first[c] * inverse - mean[c]
+                mean[c] += delta * weight
+                m2[c] += second[c] - first[c] * (first[c] * inverse) + delta * (delta * spread)
+        else:
+            for c in range(width):
+                moments.count, moments.mean, moments.m2 = count, mean[c], m2[c]
+                if finite(second[c]):
+                    merge(&moments, <double>size, k[c] + first[c] * inverse,
+                          second[c] - first[c] * (first[c] * inverse))
+                else:
+                    merge_wide(&moments, x + c, size, stride)
+                mean[c], m2[c] = moments.mean, moments.m2
+        count += size
+        x += size * stride
+        rows -= size
+
+
+cdef inline void row_products(
+    const floating *dout, Py_ssize_t dout_stride, const floating *x, Py_ssize_t stride,
+    Py_ssize_t rows, Py_ssize_t width, const floating *k, floating *sums, floating *dots
+) noexcept nogil:
+    """sums += sum over rows of dout, dots of dout * (x - k). At most four rows."""
+    cdef const floating *d1 = dout + dout_stride
+    cdef const floating *d2 = dout + 2 * dout_stride
+    cdef const floating *d3 = dout + 3 * dout_stride
+    cdef Py_ssize_t n, c
+    if rows == 4:
+        for c in range(width):
+            sums[c] += (dout[c] + d1[c]) + (d2[c] + d3[c])
+            dots[c] += (dout[c] * (x[c] - k[c]) + d1[c] * (x[stride + c] - k[c])) + (
+                d2[c] * (x[2 * stride + c] - k[c]) + d3[c] * (x[3 * stride + c] - k[c]))
+        return
+    for n in range(rows):
+        for c in range(width):
+            sums[c] += dout[n * dout_stride + c]
+            dots[c] += dout[n * dout_stride + c] * (x[n * stride + c] - k[c])
 
 
 cdef inline double wide_sum(const floating *x, Py_ssize_t n) noexcept nogil:

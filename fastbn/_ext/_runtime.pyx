@@ -30,6 +30,19 @@ cdef extern from *:
       return 0;
     #endif
     }
+
+    #if defined(__unix__)
+      #include <unistd.h>
+    #endif
+    /* Bytes of the last level of cache; 0 if the C library cannot tell. */
+    static long fastbn_last_cache(void) {
+      long size = 0;
+    #if defined(_SC_LEVEL3_CACHE_SIZE)
+      size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+      if (size <= 0) size = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    #endif
+      return size > 0 ? size : 0;
+    }
     """
     const char *FASTBN_VERSION
     const char *FASTBN_COMPILER
@@ -38,6 +51,7 @@ cdef extern from *:
     int FASTBN_OPENMP
     int omp_get_max_threads() nogil
     int fastbn_cpu_level() nogil
+    long fastbn_last_cache() nogil
 
 version = FASTBN_VERSION.decode()
 compiler = FASTBN_COMPILER.decode()
@@ -45,6 +59,7 @@ buildtype = FASTBN_BUILDTYPE.decode()
 levels_built = tuple(FASTBN_LEVELS.decode().split())
 openmp = FASTBN_OPENMP
 cpu_level = fastbn_cpu_level()
+last_cache = fastbn_last_cache()
 
 
 def openmp_limit():

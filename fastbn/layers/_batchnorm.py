@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
+from .._memory import empty, streams
 from .._threads import threads_for
 
 
 class BatchNormCache(NamedTuple):
-    """What the backward pass needs; x is (N, C, L)."""
+    """What the backward pass needs."""
 
     x: np.ndarray
     gamma: np.ndarray
@@ -18,6 +19,9 @@ class BatchNormCache(NamedTuple):
     constant: bool  # test mode: the statistics were given, not computed from x
 
 
+# As the kernel has them: numbers of a plane that is passed over alone, and of a block otherwise.
+_LONG = 128
+_WIDTH = 1024
 # Bytes of x from which it is taken not to stay in the caches, and what a core's own cache holds.
 _LARGE = 32 << 20
 _PRIVATE = 1 << 20
@@ -26,107 +30,155 @@ _PRIVATE = 1 << 20
 def _blocks(N, C, L, itemsize):
     """How the kernel cuts its work, by the shape alone: (channels of a block, parts of N).
 
-    Parts of rows read twice, once for the statistics, and each thread keeps to its own rows;
-    threads that share rows by columns fight over the cache lines next to the border, and measured
-    slower than one thread. Only where x must come from memory is reading it once worth more: then
-    columns are cut so that a block stays in a core's own cache.
+    Channels of images go to tasks whole, unless there are fewer than eight. Columns do not: threads
+    that share rows by columns fight over the cache lines next to the border, and measured slower
+    than one thread. Parts of rows are read twice, but each by its own thread, from its own cache.
+    Only where x must come from memory is reading it once worth more: then a block is as many
+    columns as stay in a core's own cache.
     """
     size = N * C * L
+    parts = max(1, min(16, N, size >> 15))
+    if L >= _LONG:
+        return 1, 1 if C >= 8 else parts
     if L > 1:
-        return 1, 1 if C >= 8 else max(1, min(16, N, size >> 15))
-    width = 128 if C >= 512 else 64
+        width = max(1, min(_WIDTH // L, C // 8))
+        return width, 1 if C >= 8 else parts
     if size * itemsize >= _LARGE:
-        for narrow in (128, 64):
-            if N * narrow * itemsize <= _PRIVATE:
-                return narrow, 1
-    return width, max(1, min(16, N // 32, size >> 16))
+        for width in (1024, 512, 256, 128, 64):
+            if N * width * itemsize <= _PRIVATE:
+                return width, 1
+    parts = max(1, min(16, N // 48, size >> 14))
+    return min(C, _WIDTH), 1 << parts.bit_length() - 1
 
 
-def _arguments(x, gamma, beta, bn_param):
-    """Arrays in one dtype. In test mode the running statistics are operands like the others."""
+_LAYOUTS = {2: "(N, D)", 4: "(N, C, H, W)"}
+
+
+def _forward(x, gamma, beta, bn_param, axes, relu=False):
+    """out, cache, and the new running statistics in bn_param."""
     _check.mapping(bn_param, "bn_param", "__setitem__")
     mode = _check.key(bn_param, "bn_param", "mode")
     if not isinstance(mode, str) or mode not in ("train", "test"):
         raise ValueError(f'Invalid forward batchnorm mode "{mode}"')
     given = ()
-    if mode == "test":
+    if mode == "test":  # the running statistics are operands like the others
         given = [key for key in ("running_mean", "running_var") if bn_param.get(key) is not None]
-    names = ("x", "gamma", "beta", *(f"bn_param[{key!r}]" for key in given))
-    dtype, *arrays = _check.floats(names, x, gamma, beta, *(bn_param[key] for key in given))
-    own = getattr(x, "dtype", None)
+    given_x = x
+    dtype, x, gamma, beta, *_ = _check.floats(
+        ("x", "gamma", "beta", *(f"bn_param[{key!r}]" for key in given)),
+        x,
+        gamma,
+        beta,
+        *(bn_param[key] for key in given),
+    )
+    own = getattr(given_x, "dtype", None)  # what x alone would give: the running statistics' dtype
     if own is not dtype:
-        own = _check.promotion(np.asarray(x).dtype)
-    return dtype, own, *arrays[:3]
-
-
-def _forward(dtype, own, x, gamma, beta, bn_param):
-    """Normalize channels of x (N, C, L); out, cache, and the new running statistics in bn_param.
-
-    `dtype` is that of the results, `own` that which x alone would give: the statistics'.
-    """
-    N, C, L = x.shape
-    mode = bn_param["mode"]
+        own = _check.promotion(np.asarray(given_x).dtype)
+    _check.ndim("x", x, axes, _LAYOUTS[axes])
+    shape = x.shape
+    N, C = shape[:2]
+    L = 1 if axes == 2 else shape[2] * shape[3]
     _check.shape("gamma", gamma, (C,), "one for every channel of x")
     _check.shape("beta", beta, (C,), "one for every channel of x")
     eps = _check.number(bn_param, "bn_param", "eps", 1e-5)
     momentum = _check.number(bn_param, "bn_param", "momentum", 0.9, 1)
-    mean, var = (_running(bn_param, key, C, own) for key in ("running_mean", "running_var"))
+    mean = _running(bn_param, "running_mean", C, own)
+    var = _running(bn_param, "running_var", C, own)
 
-    out = np.empty(x.shape, x.dtype)
-    width, parts = _blocks(N, C, L, x.itemsize)
-    num_threads = threads_for(x.size // 2)
-    if mode == "test":
-        stats = np.array([mean, var], np.float64)
-        with np.errstate(all="ignore"):  # a running variance of -eps is the caller's business
-            stats[1] = 1 / np.sqrt(stats[1] + eps)
-        if x.size:
-            _ext.batchnorm.normalize(x, gamma, beta, stats, width, parts, out, num_threads)
-    elif x.size:
-        stats = np.empty((3, C))
-        partial = np.empty((parts, 2, C))
-        _ext.batchnorm.forward(x, gamma, beta, eps, width, out, stats, partial, num_threads)
-        mean = _blend(momentum, mean, stats[0], own)
-        var = _blend(momentum, var, stats[2], own)
-    else:  # nothing to take statistics of: the running ones stay
+    out = empty(shape, x.dtype)
+    if not x.size:  # nothing to take statistics of: the running ones stay
         stats = np.zeros((2, C))
-    learned = mode == "train" and x.size
-    bn_param["running_mean"] = mean if learned else mean.copy()
-    bn_param["running_var"] = var if learned else var.copy()
-    cache = BatchNormCache(*_check.cast(dtype, x, gamma), stats, mode == "test")
-    return _check.cast(dtype, out), cache
+        mean, var = mean.copy(), var.copy()
+    else:
+        width, parts = _blocks(N, C, L, x.itemsize)
+        num_threads = threads_for(x.size // 2)
+        streaming = streams(x, out)
+        if mode == "train":
+            stats = np.empty((3, C))
+            _ext.batchnorm.forward(
+                x,
+                N,
+                C,
+                L,
+                width,
+                parts,
+                gamma,
+                beta,
+                eps,
+                relu,
+                streaming,
+                out,
+                stats,
+                np.empty(2 * parts * C),
+                num_threads,
+            )
+            mean = _blend(momentum, mean, stats, 0, own)
+            var = _blend(momentum, var, stats, 2, own)
+        else:
+            stats = np.array([mean, var], np.float64)
+            with np.errstate(all="ignore"):  # a running variance of -eps is the caller's business
+                stats[1] = 1 / np.sqrt(stats[1] + eps)
+            _ext.batchnorm.normalize(
+                x, N, C, L, width, parts, gamma, beta, stats, relu, streaming, out, num_threads
+            )
+            mean, var = mean.copy(), var.copy()
+    bn_param["running_mean"] = mean
+    bn_param["running_var"] = var
+    if dtype is not x.dtype:
+        out, x, gamma = _check.cast(dtype, out, x, gamma)
+    return out, BatchNormCache(x, gamma, stats, mode == "test")
 
 
 def _running(bn_param, key, C, dtype):
     value = bn_param.get(key)
     if value is None:
         return np.zeros(C, dtype)
-    array = _check.cast(*_check.floats((f"bn_param[{key!r}]",), value))
-    _check.shape(f"bn_param[{key!r}]", array, (C,), "one for every channel of x")
+    name = f"bn_param[{key!r}]"
+    array = _check.cast(*_check.floats((name,), value))
+    _check.shape(name, array, (C,), "one for every channel of x")
     return array
 
 
-def _blend(momentum, running, batch, own):
+def _blend(momentum, running, stats, row, own):
     """New running statistics, in the dtype that NumPy would give them."""
-    blend = momentum * running + (1 - momentum) * batch
-    dtype = np.promote_types(running.dtype, own)
-    if dtype is blend.dtype:
-        return blend
-    with np.errstate(over="ignore"):  # infinity, but no warning, where the dtype ends
-        return blend.astype(dtype, copy=False)
+    dtype = own if running.dtype is own else np.promote_types(running.dtype, own)
+    _, running = _check.floats(("running",), running.astype(dtype, copy=False))
+    blend = np.empty(running.shape, running.dtype)
+    _ext.batchnorm.blend(running, momentum, stats, row, blend.size, blend)
+    return _check.cast(dtype, blend)
 
 
-def _backward(dout, x, gamma, stats, constant):
-    N, C, L = x.shape
-    dx = np.empty(x.shape, x.dtype)
+def _backward(dout, cache, made_by):
+    cache = _check.cache(cache, BatchNormCache, made_by)
+    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    _check.shape("dout", dout, x.shape, "that of x")
+    N, C = x.shape[:2]
+    dx = empty(x.shape, x.dtype)
     if not x.size:
-        return dx, np.zeros(C, x.dtype), np.zeros(C, x.dtype)
-    dgamma, dbeta = np.empty((2, C), x.dtype)
+        return _check.cast(dtype, dx, np.zeros(C, x.dtype), np.zeros(C, x.dtype))
+    L = x.size // (N * C)
+    dgamma, dbeta = np.empty(C, x.dtype), np.empty(C, x.dtype)
     width, parts = _blocks(N, C, L, x.itemsize)
-    partial = np.empty((parts, 2, C))
     _ext.batchnorm.backward(
-        dout, x, gamma, stats, constant, width, dx, dgamma, dbeta, partial, threads_for(x.size)
+        dout,
+        x,
+        N,
+        C,
+        L,
+        width,
+        parts,
+        gamma,
+        None,
+        cache.stats,
+        cache.constant,
+        streams(dout, x, dx),
+        dx,
+        dgamma,
+        dbeta,
+        np.empty(2 * parts * C),
+        threads_for(x.size),
     )
-    return dx, dgamma, dbeta
+    return _check.cast(dtype, dx, dgamma, dbeta)
 
 
 def batchnorm_forward(
@@ -169,10 +221,7 @@ def batchnorm_forward(
     merging blocks (Chan, Golub and LeVeque, 1979), and stay accurate where the mean is large
     against the deviation. N = 0 leaves the running statistics as they are.
     """
-    dtype, own, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
-    _check.ndim("x", x, 2, "(N, D)")
-    out, cache = _forward(dtype, own, x[:, :, None], gamma, beta, bn_param)
-    return out[:, :, 0], cache
+    return _forward(x, gamma, beta, bn_param, 2)
 
 
 def batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
@@ -205,12 +254,7 @@ def batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
 
     and in test mode, where the statistics are constants, ``dx = gamma * rstd * dout``.
     """
-    cache = _check.cache(cache, BatchNormCache, "batchnorm_forward")
-    N, C, L = cache.x.shape
-    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
-    _check.shape("dout", dout, (N, C * L), "that of x")
-    dx, dgamma, dbeta = _backward(dout.reshape(x.shape), x, gamma, cache.stats, cache.constant)
-    return _check.cast(dtype, dx.reshape(N, C * L), dgamma, dbeta)
+    return _backward(dout, cache, "batchnorm_forward")
 
 
 def batchnorm_backward_alt(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
@@ -264,11 +308,8 @@ def spatial_batchnorm_forward(
     TypeError, ValueError
         As in :func:`batchnorm_forward`.
     """
-    dtype, own, x, gamma, beta = _arguments(x, gamma, beta, bn_param)
-    _check.ndim("x", x, 4, "(N, C, H, W)")
-    N, C, H, W = x.shape
-    out, cache = _forward(dtype, own, x.reshape(N, C, H * W), gamma, beta, bn_param)
-    return out.reshape(x.shape), (cache, x.shape)
+    out, cache = _forward(x, gamma, beta, bn_param, 4)
+    return out, (cache, out.shape)
 
 
 def spatial_batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
@@ -291,9 +332,5 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any
     TypeError, ValueError
         If `cache` is not a spatial batch normalization cache, or `dout` differs in shape.
     """
-    cache, shape = _check.unpack(cache, 2, "spatial_batchnorm_forward")
-    cache = _check.cache(cache, BatchNormCache, "spatial_batchnorm_forward")
-    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
-    _check.shape("dout", dout, shape, "that of x")
-    dx, dgamma, dbeta = _backward(dout.reshape(x.shape), x, gamma, cache.stats, cache.constant)
-    return _check.cast(dtype, dx.reshape(shape), dgamma, dbeta)
+    cache, _ = _check.unpack(cache, 2, "spatial_batchnorm_forward")
+    return _backward(dout, cache, "spatial_batchnorm_forward")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
+from .._memory import empty, streams
 from .._threads import threads_for
 
 
@@ -65,16 +66,10 @@ def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDA
     if mode == "test":
         return np.asarray(x).astype(dtype, copy=False), (dropout_param, None)
     uniform = np.asarray(np.random.rand(*x_.shape))
-    out = np.empty(x_.shape, x_.dtype)
-    mask = np.empty(x_.shape, x_.dtype)
-    _ext.dropout.forward(
-        x_.reshape(-1),
-        uniform.reshape(-1),
-        keep,
-        out.reshape(-1),
-        mask.reshape(-1),
-        threads_for(x_.size),
-    )
+    out = empty(x_.shape, x_.dtype)
+    mask = empty(x_.shape, x_.dtype)
+    size = x_.size
+    _ext.dropout.forward(x_, uniform, size, keep, out, mask, threads_for(size))
     return _check.cast(dtype, out), (dropout_param, mask)
 
 
@@ -109,8 +104,7 @@ def dropout_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     if half and dtype == _check.F4:
         dtype = _check.F2  # the mask of a float16 net is float32; its gradients are float16
     _check.shape("dout", dout, mask.shape, "that of x")
-    dx = np.empty(dout.shape, dout.dtype)
-    _ext.dropout.backward(
-        dout.reshape(-1), mask.reshape(-1), dx.reshape(-1), threads_for(dout.size)
-    )
+    dx = empty(dout.shape, dout.dtype)
+    size = dout.size
+    _ext.dropout.backward(dout, mask, size, streams(dout, mask, dx), dx, threads_for(size))
     return _check.cast(dtype, dx)

@@ -1,6 +1,5 @@
 """Group normalization of images."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
+from .._memory import empty, streams
 from .._threads import threads_for
 
 
@@ -58,18 +58,11 @@ def spatial_groupnorm_forward(
         raise ValueError(f"G must divide the {C} channels of x; got {G}")
     _check.mapping(gn_param, "gn_param")
     eps = _check.number(gn_param, "gn_param", "eps", 1e-5)
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     stats = np.empty((2, N * G if x.size else 0))  # any G divides no channels
     if x.size:
         _ext.groupnorm.forward(
-            x.reshape(N, C, H * W),
-            gamma.reshape(C),
-            beta.reshape(C),
-            G,
-            eps,
-            out.reshape(N, C, H * W),
-            stats,
-            threads_for(x.size),
+            x, N, C, H * W, G, gamma, beta, eps, streams(x, out), out, stats, threads_for(x.size)
         )
     return _check.cast(dtype, out), GroupNormCache(*_check.cast(dtype, x, gamma), stats)
 
@@ -104,20 +97,24 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any
     cache = _check.cache(cache, GroupNormCache, "spatial_groupnorm_forward")
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
     _check.shape("dout", dout, x.shape, "that of x")
-    N, C = x.shape[:2]
-    flat = (N, C, math.prod(x.shape[2:]))
-    dx = np.empty(x.shape, x.dtype)
+    N, C, H, W = x.shape
+    dx = empty(x.shape, x.dtype)
     dgamma, dbeta = np.zeros((2, C), x.dtype)
     if x.size:
         _ext.groupnorm.backward(
-            dout.reshape(flat),
-            x.reshape(flat),
-            gamma.reshape(C),
+            dout,
+            x,
+            N,
+            C,
+            H * W,
+            cache.stats.shape[1] // N,
+            gamma,
             cache.stats,
-            dx.reshape(flat),
+            streams(dout, x, dx),
+            dx,
             dgamma,
             dbeta,
-            np.empty((N, 2, C)),
+            np.empty((N + 1) * 2 * C),
             threads_for(2 * x.size),
         )
     return _check.cast(dtype, dx, dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
+from .._memory import empty, streams
 from .._threads import threads_for
 
 
@@ -60,10 +61,12 @@ def layernorm_forward(
     _check.shape("beta", beta, (D,), "one for every column of x")
     _check.mapping(ln_param, "ln_param")
     eps = _check.number(ln_param, "ln_param", "eps", 1e-5)
-    out = np.empty(x.shape, x.dtype)
+    out = empty(x.shape, x.dtype)
     stats = np.empty((2, N))
     if x.size:
-        _ext.layernorm.forward(x, gamma, beta, eps, out, stats, threads_for(x.size))
+        _ext.layernorm.forward(
+            x, N, D, gamma, beta, eps, False, streams(x, out), out, stats, threads_for(x.size)
+        )
     return _check.cast(dtype, out), LayerNormCache(*_check.cast(dtype, x, gamma), stats)
 
 
@@ -97,13 +100,26 @@ def layernorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
     _check.shape("dout", dout, x.shape, "that of x")
     N, D = x.shape
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     dgamma, dbeta = np.zeros((2, D), x.dtype)
     if x.size:
         num_threads = threads_for(2 * x.size)
-        partial = np.empty((_chunks(N, D), 2, D))
-        strips = np.empty((num_threads, 2 * D), x.dtype)
+        chunks = _chunks(N, D)
         _ext.layernorm.backward(
-            dout, x, gamma, cache.stats, dx, dgamma, dbeta, partial, strips, num_threads
+            dout,
+            x,
+            N,
+            D,
+            chunks,
+            gamma,
+            None,
+            cache.stats,
+            streams(dout, x, dx),
+            dx,
+            dgamma,
+            dbeta,
+            np.empty(chunks * 2 * D),
+            np.empty(num_threads * _ext.layernorm.scratch_size(D, False), x.dtype),
+            num_threads,
         )
     return _check.cast(dtype, dx, dgamma, dbeta)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
+from .._memory import empty, streams
 from .._threads import threads_for
 from ._im2col import im2col_cython, output_size
 from ._lazy import LazyArray
@@ -34,45 +35,44 @@ def _tiles(x, pool_param):
     return height == width == stride and not (x.shape[2] % height or x.shape[3] % width)
 
 
-def _planes(array):
-    N, C, H, W = array.shape
-    return array.reshape(N * C, H, W)
-
-
 def _forward(x, pool_param):
     dtype, x = _check.floats(("x",), x)
     height, width, stride, OH, OW = _window(x, pool_param)
-    out = np.empty((*x.shape[:2], OH, OW), x.dtype)
+    N, C, H, W = x.shape
+    out = empty((N, C, OH, OW), x.dtype)
     if out.size:
         num_threads = threads_for(out.size * height * width)
-        scratch = np.empty((num_threads, _ext.pool.scratch_size(x.shape[3])), x.dtype)
-        _ext.pool.forward(_planes(x), height, width, stride, _planes(out), scratch, num_threads)
+        size = num_threads * _ext.pool.scratch_size(H, W, height, width, stride)
+        scratch = np.empty(size, x.dtype)
+        _ext.pool.forward(x, N * C, H, W, height, width, stride, out, scratch, num_threads)
     return _check.cast(dtype, out)
 
 
 def _backward(dout, x, pool_param, shared):
     dtype, dout, x = _check.floats(("dout", "x"), dout, x)
     height, width, stride, OH, OW = _window(x, pool_param)
-    _check.shape("dout", dout, (*x.shape[:2], OH, OW), "that of the output")
-    if x.dtype == np.float32 and x.shape[2] * x.shape[3] > 1 << 24:
-        # The kernel keeps places in a plane in the array's dtype; float32 has no more.
-        dout, x = dout.astype(np.float64), x.astype(np.float64)
-    dx = np.empty(x.shape, x.dtype)
+    N, C, H, W = x.shape
+    _check.shape("dout", dout, (N, C, OH, OW), "that of the output")
+    dx = empty(x.shape, x.dtype)
     if x.size:
         num_threads = threads_for(2 * dout.size * height * width)
-        scratch = np.empty((num_threads, _ext.pool.scratch_size(x.shape[3])), x.dtype)
+        size = num_threads * _ext.pool.scratch_size(H, W, height, width, stride)
         _ext.pool.backward(
-            _planes(dout),
-            _planes(x),
+            dout,
+            x,
+            N * C,
+            H,
+            W,
             height,
             width,
             stride,
             shared,
-            _planes(dx),
-            scratch,
+            streams(dout, x, dx),
+            dx,
+            np.empty(size, x.dtype),
             num_threads,
         )
-    return _check.cast(dtype, dx.astype(np.result_type(dtype, np.float32), copy=False))
+    return _check.cast(dtype, dx)
 
 
 def _source(cache):
@@ -243,7 +243,8 @@ def max_pool_forward_im2col(
     def columns():
         _, x_ = _check.floats(("x",), x)
         height, width, stride, _, _ = _window(x_, pool_param)
-        return im2col_cython(_planes(x_)[:, None], height, width, 0, stride)
+        N, C, H, W = x_.shape
+        return im2col_cython(x_.reshape(N * C, 1, H, W), height, width, 0, stride)
 
     x_cols = LazyArray(columns)
     argmax = LazyArray(lambda: np.argmax(x_cols, axis=0))

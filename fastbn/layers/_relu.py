@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _check, _ext
+from .._memory import empty, streams
 from .._threads import threads_for
 
 
@@ -30,8 +30,8 @@ def relu_forward(x: ArrayLike) -> tuple[NDArray[Any], Any]:
         If `x` does not hold real numbers.
     """
     dtype, x_ = _check.floats(("x",), x)
-    out = np.empty(x_.shape, x_.dtype)
-    _ext.relu.forward(x_.reshape(-1), out.reshape(-1), threads_for(x_.size))
+    out = empty(x_.shape, x_.dtype)
+    _ext.relu.forward(x_, x_.size, streams(x_, out), out, threads_for(x_.size))
     return _check.cast(dtype, out), x
 
 
@@ -57,6 +57,6 @@ def relu_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     """
     dtype, dout, x = _check.floats(("dout", "cache"), dout, cache)
     _check.shape("dout", dout, x.shape, "that of x")
-    dx = np.empty(x.shape, x.dtype)
-    _ext.relu.backward(dout.reshape(-1), x.reshape(-1), dx.reshape(-1), threads_for(x.size))
+    dx = empty(x.shape, x.dtype)
+    _ext.relu.backward(dout, x, x.size, streams(dout, x, dx), dx, threads_for(x.size))
     return _check.cast(dtype, dx)

@@ -1,0 +1,39 @@
+"""A kernel's arguments: NumPy arrays, checked in nanoseconds where a memoryview takes 0.3 us.
+
+A kernel's `def` takes them as they are and calls the body for their dtype; the body asks `data` for
+each array's numbers, of the dtype and of at least the size that it will use.
+"""
+cimport numpy as cnp
+from numpy cimport ndarray
+
+
+cdef inline bint single(ndarray x) noexcept:
+    """Whether x is float32; float64 otherwise, or `data` will refuse it."""
+    return cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32
+
+
+cdef inline int _refuse(object x, str kind, Py_ssize_t size) except -1:
+    raise ValueError(f"a kernel wants {size} contiguous {kind}; got {x.dtype} of shape {x.shape}"
+                     f" and strides {x.strides}")
+
+
+cdef inline bint _fits(ndarray x, int typenum, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t there = 1, axis
+    for axis in range(cnp.PyArray_NDIM(x)):
+        there *= cnp.PyArray_DIM(x, axis)
+    return (cnp.PyArray_TYPE(x) == typenum and cnp.PyArray_IS_C_CONTIGUOUS(x)
+            and there >= size)
+
+
+cdef inline void *data(ndarray x, size_t itemsize, Py_ssize_t size) except? NULL:
+    """The numbers of a C-contiguous array of floats of this many bytes; `size` of them at least."""
+    if not _fits(x, cnp.NPY_FLOAT32 if itemsize == 4 else cnp.NPY_FLOAT64, size):
+        _refuse(x, "float32" if itemsize == 4 else "float64", size)
+    return cnp.PyArray_DATA(x)
+
+
+cdef inline void *labels(ndarray y, Py_ssize_t size) except? NULL:
+    """The numbers of an array of intp."""
+    if not _fits(y, cnp.NPY_INTP, size):
+        _refuse(y, "intp", size)
+    return cnp.PyArray_DATA(y)

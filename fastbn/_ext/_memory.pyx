@@ -1,0 +1,201 @@
+"""Memory for results: on cache lines, in huge pages where large, and used again when released.
+
+A fresh page costs a fault and is zeroed by the system, which for results of some megabytes can take
+longer than the arithmetic. So arrays from MINIMUM bytes up get their memory from a handler of ours
+(NumPy Enhancement Proposal 49: they are ordinary arrays that own their data), which keeps what they
+release, `limit` bytes in all, for the next array of about that size.
+
+A block begins with one cache line that holds its size. The data come after it.
+"""
+cimport cython
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy, memmove, memset, strcpy
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #if defined(_WIN32)
+      #include <malloc.h>
+      #define fastbn_aligned_alloc(alignment, size) _aligned_malloc(size, alignment)
+      #define fastbn_aligned_free _aligned_free
+    #else
+      #define fastbn_aligned_alloc aligned_alloc
+      #define fastbn_aligned_free free
+    #endif
+    #if defined(__linux__)
+      #include <sys/mman.h>
+      #define fastbn_use_huge_pages(block, size) (void)madvise(block, size, MADV_HUGEPAGE)
+    #else
+      #define fastbn_use_huge_pages(block, size) (void)(block)
+    #endif
+    """
+    void *fastbn_aligned_alloc(size_t alignment, size_t size) noexcept nogil
+    void fastbn_aligned_free(void *block) noexcept nogil
+    void fastbn_use_huge_pages(void *block, size_t size) noexcept nogil
+
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *ctx, size_t size) noexcept nogil
+        void *(*calloc)(void *ctx, size_t count, size_t size) noexcept nogil
+        void *(*realloc)(void *ctx, void *data, size_t size) noexcept nogil
+        void (*free)(void *ctx, void *data, size_t size) noexcept nogil
+    ctypedef struct PyDataMem_Handler:
+        char name[127]
+        unsigned char version
+        PyDataMemAllocator allocator
+    object PyDataMem_SetHandler(object handler)
+    cnp.ndarray PyArray_SimpleNew(int nd, cnp.npy_intp *lengths, int typenum)
+
+cnp.import_array()
+
+cdef enum:
+    LINE = 64            # bytes of a cache line, and of a block's head
+    HUGE = 1 << 21       # bytes of a huge page; blocks of two and more ask for them
+    MINIMUM = 1 << 15    # bytes of an array from which it is ours: below, malloc reuses as well
+    SLOTS = 64           # blocks held at most
+    AXES = 32
+
+cdef cython.pymutex lock     # guards the four below; never held while anything is called
+cdef size_t *held[SLOTS]     # released blocks, oldest first
+cdef int count = 0
+cdef size_t held_bytes = 0
+cdef size_t limit = 0
+
+
+cdef size_t *_remove(int i) noexcept nogil:
+    """Take the i-th block out of what is held."""
+    global count, held_bytes
+    cdef size_t *block = held[i]
+    count -= 1
+    held_bytes -= block[0]
+    memmove(&held[i], &held[i + 1], (count - i) * sizeof(held[0]))
+    return block
+
+
+cdef void _evict(size_t most) noexcept nogil:
+    """Give the oldest blocks back to the system until at most `most` bytes are held."""
+    cdef size_t *block
+    while True:
+        with lock:
+            block = _remove(0) if held_bytes > most else NULL
+        if block == NULL:
+            return
+        fastbn_aligned_free(block)
+
+
+cdef size_t *_find(size_t size) noexcept nogil:
+    """The smallest held block of `size` bytes and up to a quarter more; the newest of equals."""
+    cdef size_t smallest = size + size // 4
+    cdef int i, best = -1
+    with lock:
+        for i in range(count):
+            if size <= held[i][0] <= smallest:
+                smallest = held[i][0]
+                best = i
+        return _remove(best) if best >= 0 else NULL
+
+
+cdef size_t *_fresh(size_t size) noexcept nogil:
+    cdef size_t step = HUGE if size >= 2 * HUGE else LINE
+    cdef size_t *block
+    size = (size + step - 1) // step * step
+    block = <size_t *>fastbn_aligned_alloc(step, size)
+    if block == NULL:
+        _evict(0)
+        block = <size_t *>fastbn_aligned_alloc(step, size)
+    if block != NULL:
+        if step == HUGE:
+            fastbn_use_huge_pages(block, size)
+        block[0] = size
+    return block
+
+
+cdef void *_malloc(void *ctx, size_t size) noexcept nogil:
+    cdef size_t *block
+    if size > <size_t>-1 // 2:
+        return NULL
+    block = _find(size + LINE)
+    if block == NULL:
+        block = _fresh(size + LINE)
+    return <char *>block + LINE if block != NULL else NULL
+
+
+cdef void _free(void *ctx, void *data, size_t size) noexcept nogil:
+    global count, held_bytes
+    cdef size_t *block
+    cdef bint kept = False
+    if data == NULL:
+        return
+    block = <size_t *>(<char *>data - LINE)
+    if block[0] <= limit:
+        _evict(limit - block[0])
+        with lock:
+            kept = count < SLOTS and held_bytes + block[0] <= limit
+            if kept:
+                held[count] = block
+                count += 1
+                held_bytes += block[0]
+    if not kept:
+        fastbn_aligned_free(block)
+
+
+cdef void *_calloc(void *ctx, size_t number, size_t size) noexcept nogil:
+    cdef void *data
+    if size and number > <size_t>-1 // size:
+        return NULL
+    data = _malloc(ctx, number * size)
+    if data != NULL:
+        memset(data, 0, number * size)
+    return data
+
+
+cdef void *_realloc(void *ctx, void *data, size_t size) noexcept nogil:
+    cdef void *larger = _malloc(ctx, size)
+    if data != NULL and larger != NULL:
+        memcpy(larger, data, min(size, (<size_t *>(<char *>data - LINE))[0] - LINE))
+        _free(ctx, data, 0)
+    return larger
+
+
+cdef PyDataMem_Handler handler
+strcpy(handler.name, "fastbn")
+handler.version = 1
+handler.allocator.ctx = NULL
+handler.allocator.malloc = _malloc
+handler.allocator.calloc = _calloc
+handler.allocator.realloc = _realloc
+handler.allocator.free = _free
+cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
+
+
+def empty(tuple shape not None, dtype):
+    """np.empty(shape, dtype) for float32 and float64."""
+    cdef cnp.npy_intp lengths[AXES]
+    cdef int typenum = (<cnp.dtype?>dtype).type_num, axis, axes = len(shape)
+    cdef cnp.npy_intp size = (<cnp.dtype>dtype).itemsize
+    if axes > AXES:
+        raise ValueError(f"shape must have at most {AXES} axes; got {axes}")
+    for axis in range(axes):
+        lengths[axis] = shape[axis]
+        size *= lengths[axis]
+    if size < MINIMUM:
+        return PyArray_SimpleNew(axes, lengths, typenum)
+    before = PyDataMem_SetHandler(capsule)
+    try:
+        return PyArray_SimpleNew(axes, lengths, typenum)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+def set_limit(size_t size):
+    """Hold at most `size` bytes of released blocks from now on."""
+    global limit
+    limit = size
+    _evict(size)
+
+
+def held_now():
+    """Bytes of the released blocks that are held."""
+    return held_bytes
