@@ -6,9 +6,10 @@ the number of threads.
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport log
+cimport numpy as cnp
 from numpy cimport ndarray
 
-from ._arrays cimport data, labels, single
+from ._arrays cimport data, numbers, single
 from ._reduce cimport BLOCK, LANES
 
 cdef extern from "_exp.h":
@@ -119,7 +120,7 @@ cdef double _rows(
 ) except? -1:
     """dx of every row, and the mean of the rows' losses."""
     cdef const floating *x0 = <const floating *>data(x, sizeof(floating), N * C)
-    cdef const Py_ssize_t *y0 = <const Py_ssize_t *>labels(y, N)
+    cdef const Py_ssize_t *y0 = <const Py_ssize_t *>numbers(y, cnp.NPY_INTP, N)
     cdef floating *dx0 = <floating *>data(dx, sizeof(floating), N * C)
     cdef double *losses0 = <double *>data(losses, 8, N)
     cdef double per_row = 1.0 / N, total = 0
@@ -158,7 +159,7 @@ def svm(ndarray x not None, ndarray y not None, Py_ssize_t N, Py_ssize_t C,
 
 def wrong_label(ndarray y not None, Py_ssize_t N, Py_ssize_t C):
     """Where in y the first number stands that is not from 0 to C - 1; -1 if nowhere."""
-    cdef const Py_ssize_t *y0 = <const Py_ssize_t *>labels(y, N)
+    cdef const Py_ssize_t *y0 = <const Py_ssize_t *>numbers(y, cnp.NPY_INTP, N)
     cdef Py_ssize_t n
     for n in range(N):
         if not 0 <= y0[n] < C:

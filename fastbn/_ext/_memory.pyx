@@ -171,7 +171,7 @@ cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
 
 
 def empty(tuple shape not None, dtype):
-    """np.empty(shape, dtype) for float32 and float64."""
+    """np.empty(shape, dtype) for dtypes of numbers in native byte order."""
     cdef cnp.npy_intp lengths[AXES]
     cdef int typenum = (<cnp.dtype?>dtype).type_num, axis, axes = len(shape)
     cdef cnp.npy_intp size = (<cnp.dtype>dtype).itemsize

@@ -1,32 +1,39 @@
 """Max pooling over the planes of (P, H, W); P counts images times channels.
 
-Outputs lie side by side in the vector lanes. For a stride of s, a row of the input is first dealt
-out to s phases, phase p holding columns p, p + s, ...: then column o * s + j of all windows o is a run
-of neighbours, in phase j % s from place j // s on. Phases are padded to whole groups of GROUP, and
-loops run over whole groups: rows of an image are short, and what is left over of a vector costs more
-than the vector.
+Outputs lie side by side in the vector lanes. For a stride of s, the input is first dealt out to s * s
+phases: phase (a, b) holds rows a, a + s, ... and of those the columns b, b + s, .... Then what the
+windows have at (i, j) is, for all windows, a run of phase (i % s, j % s), i // s rows and j // s
+columns on. A band of some rows of windows is worked on at once. Its runs are long; the rows of an
+image are short, and for one of them a loop takes longer to start than to run. Also, reading at once, a
+place further on, what was just written makes a processor wait for the store.
 
-The maxima of a row of windows are taken down the columns first, then across. The backward pass finds
-them again rather than storing where they were: x is read from memory either way, and any forward
-pass's cache will do. It keeps a ring of rows, enough for the windows that overlap: each plane has one
-owner, and each row is written once.
+The maxima of windows are taken down the columns first, then across: in which row a column has its
+first maximum is the same for all windows that have the column. The backward pass needs one byte a
+window, the place of its first maximum (row-major, i * kw + j); one plane after another is zeroed and
+added to, so that overlapping windows have one owner, and the plane is in the cache meanwhile.
 
-Windows 2 x 2 that tile the plane need no phases, and have loops of their own.
+Windows 2 x 2 that tile the plane have loops of their own; strides above FAR, windows of more than 256,
+and larger tiles whose maxima share the gradient, are worked on a window at a time.
 
-Traffic with windows of area a that tile the plane, in units of x: forward 1 + 1/a, backward
-2 + 1/a.
+Traffic with windows of area a that tile the plane, in units of x: forward 1 + 1/a, backward 1 + 1/a,
+or 2 + 1/a where the maxima are found again.
 """
 from cython cimport floating
 from cython.parallel cimport prange
-from libc.string cimport memcpy, memset
+from libc.math cimport INFINITY, NAN
+from libc.string cimport memcpy, memmove, memset
+cimport numpy as cnp
 from numpy cimport ndarray
 
-from ._arrays cimport data, single
+from ._arrays cimport data, numbers, scratch, single
 from ._stream cimport fastbn_stream, stream_end
 
 cdef enum:
-    GROUP = 16     # numbers: one zmm of float32
-    PIECE = 256    # numbers that are streamed at once
+    GROUP = 16     # numbers that rows are padded to: one zmm of float32
+    PLANE = 1 << 14   # numbers of a plane that is completed in scratch and then streamed
+    BAND = 16      # rows of windows at most
+    FAR = 8
+    MOST = 256     # places in a window that a byte can tell apart
 
 
 cdef struct Shape:
@@ -34,11 +41,11 @@ cdef struct Shape:
 
 
 cdef struct Layout:
-    # Of a thread's scratch, in numbers.
-    Py_ssize_t phase     # one phase of a row
-    Py_ssize_t row       # all phases of a row
-    Py_ssize_t ring      # rows in a ring
-    Py_ssize_t outputs   # a row of windows, padded
+    # Of a thread's scratch, in numbers; whole groups.
+    Py_ssize_t width      # a row of a phase, or of windows: windows may reach beyond the columns
+    Py_ssize_t band       # rows of windows
+    Py_ssize_t run        # a band of them
+    Py_ssize_t phase      # a phase: the rows that the windows of a band lie on
     Py_ssize_t total
 
 
@@ -48,29 +55,30 @@ cdef inline Py_ssize_t _padded(Py_ssize_t n) noexcept nogil:
 
 cdef inline Layout _layout(Shape s) noexcept nogil:
     cdef Layout l
-    l.outputs = _padded(s.OW)
-    l.phase = _padded(max(l.outputs + s.kw // s.stride, (s.W + s.stride - 1) // s.stride))
-    l.row = l.phase * s.stride
-    l.ring = s.kh
-    # Two rings, a row's maxima down and across, what is left of dout, and rows to be streamed.
-    l.total = 2 * l.ring * l.row + l.row + 2 * l.outputs + _padded(PIECE + 2 * s.W)
+    cdef Py_ssize_t phases = s.stride * s.stride
+    l.width = _padded(max(s.OW + (s.kw - 1) // s.stride, (s.W + s.stride - 1) // s.stride))
+    l.band = max(<Py_ssize_t>1, min(<Py_ssize_t>BAND, 4096 // (phases * l.width)))
+    l.run = l.band * l.width
+    l.phase = l.run + (max(s.kh, s.stride) - 1) // s.stride * l.width
+    l.total = phases * l.phase + 2 * s.stride * l.run + 3 * l.run + _padded(s.W)
+    if s.stride > FAR:
+        l.total = 0
+    # Backward: a plane, and two rows of one.
+    l.total = max(l.total, _padded(min(s.H * s.W, <Py_ssize_t>PLANE)) + 4 * _padded(s.W))
     return l
 
 
 cdef inline void _keep_larger(
-    const floating *x, Py_ssize_t padded, floating *largest
+    const floating *x, Py_ssize_t n, floating *largest
 ) noexcept nogil:
     """largest = max(largest, x); NaN wins."""
     cdef floating v, m
-    cdef Py_ssize_t _group, lane
-    for _group in range(padded // GROUP):
-        for lane in range(GROUP):
-            v = x[lane]
-            m = largest[lane]
-            m = v if v > m else m
-            largest[lane] = v if v != v else m
-        x += GROUP
-        largest += GROUP
+    cdef Py_ssize_t i
+    for i in range(n):
+        v = x[i]
+        m = largest[i]
+        m = v if v > m else m
+        largest[i] = v if v != v else m
 
 
 cdef inline void _deal(
@@ -92,169 +100,206 @@ cdef inline void _deal(
                 dealt[p * phase + i] = x[i * stride + p]
 
 
-cdef inline void _collect(
-    const floating *dealt, Py_ssize_t W, Py_ssize_t stride, Py_ssize_t phase, floating *x
-) noexcept nogil:
-    """The reverse of _deal."""
-    cdef Py_ssize_t i, p
-    if stride == 1:
-        memcpy(x, dealt, W * sizeof(floating))
-    elif stride == 2:
-        for i in range(W // 2):
-            x[2 * i] = dealt[i]
-            x[2 * i + 1] = dealt[phase + i]
-        if W % 2:
-            x[W - 1] = dealt[W // 2]
-    else:
-        for p in range(min(stride, W)):
-            for i in range((W - p + stride - 1) // stride):
-                x[i * stride + p] = dealt[p * phase + i]
-
-
-cdef inline void _across(
-    const floating *column, Shape s, Layout l, floating *largest
-) noexcept nogil:
-    """Maxima of a row of windows from those of the columns, which are dealt out."""
-    cdef Py_ssize_t j
-    memcpy(largest, column, l.outputs * sizeof(floating))
-    for j in range(1, s.kw):
-        _keep_larger(column + j % s.stride * l.phase + j // s.stride, l.outputs, largest)
-
-
-cdef void _max_pairs(
+cdef inline void _max_pairs(
     const floating *upper, const floating *lower, Py_ssize_t n, floating *largest
 ) noexcept nogil:
     """Windows 2 x 2, two apart, in one pass."""
-    cdef floating v, m
+    cdef floating a, b, c, d
     cdef Py_ssize_t j
     for j in range(n):
-        m = upper[2 * j]
-        v = upper[2 * j + 1]
-        m = v if (v > m) | (v != v) else m
-        v = lower[2 * j]
-        m = v if (v > m) | (v != v) else m
-        v = lower[2 * j + 1]
-        largest[j] = v if (v > m) | (v != v) else m
+        a = upper[2 * j]
+        b = upper[2 * j + 1]
+        c = lower[2 * j]
+        d = lower[2 * j + 1]
+        b = a if a != a else (b if (b != b) | (b > a) else a)
+        d = c if c != c else (d if (d != d) | (d > c) else c)
+        largest[j] = b if b != b else (d if (d != d) | (d > b) else b)
+
+
+cdef void _max_tiles(const floating *x, Shape s, floating *out) noexcept nogil:
+    """Windows 2 x 2 that lie two apart: all of a plane.
+
+    Rows are padded where the plane goes on below: what is too much is written over by the next.
+    """
+    cdef Py_ssize_t i, padded = _padded(s.OW)
+    for i in range(s.OH):
+        if (2 * i + 1) * s.W + 2 * padded <= s.H * s.W and i * s.OW + padded <= s.OH * s.OW:
+            _max_pairs(x + 2 * i * s.W, x + 2 * i * s.W + s.W, padded, out + i * s.OW)
+        else:
+            _max_pairs(x + 2 * i * s.W, x + 2 * i * s.W + s.W, s.OW, out + i * s.OW)
+
+
+cdef void _far_plane(
+    const floating *x, Shape s, floating *out, floating *column
+) noexcept nogil:
+    """Windows far apart, one at a time."""
+    cdef floating v, m
+    cdef Py_ssize_t i, o, j, k
+    for i in range(s.OH):
+        memcpy(column, x + i * s.stride * s.W, s.W * sizeof(floating))
+        for k in range(1, s.kh):
+            _keep_larger(x + (i * s.stride + k) * s.W, s.W, column)
+        for o in range(s.OW):
+            m = column[o * s.stride]
+            for j in range(o * s.stride + 1, o * s.stride + s.kw):
+                v = column[j]
+                m = v if (v > m) | (v != v) else m
+            out[i * s.OW + o] = m
+
+
+# Places are small whole numbers, exact in floating, and are moved to by a step of 0 or 1 times the
+# distance: out of two stores on one condition GCC makes a branch.
+
+cdef inline void _take_larger(
+    const floating *x, Py_ssize_t n, floating place, floating *largest, floating *where
+) noexcept nogil:
+    """_keep_larger, and where = place where x won; the first NaN wins for good."""
+    cdef floating v, m, w, t
+    cdef Py_ssize_t i
+    for i in range(n):
+        v = x[i]
+        m = largest[i]
+        w = where[i]
+        t = 1 if (v > m) | ((v != v) & (m == m)) else 0
+        m = v if v > m else m
+        largest[i] = v if v != v else m
+        where[i] = w + t * (place - w)
+
+
+cdef inline void _raise_nan(
+    Py_ssize_t n, floating rows, floating *largest, floating *where
+) noexcept nogil:
+    """NaN become infinities that stand higher up than any other: comparisons do the rest."""
+    cdef floating m, w, up
+    cdef Py_ssize_t i
+    for i in range(n):
+        m = largest[i]
+        w = where[i]
+        up = 0 if m == m else rows
+        where[i] = w - up
+        largest[i] = m if m == m else <floating>INFINITY
+
+
+cdef inline void _take_first(
+    const floating *x, const floating *x_where, Py_ssize_t n, floating place,
+    floating *largest, floating *where, floating *which
+) noexcept nogil:
+    """which = place where x is larger, or as large and higher up."""
+    cdef floating v, m, vw, mw, p, t
+    cdef Py_ssize_t i
+    for i in range(n):
+        v = x[i]
+        m = largest[i]
+        vw = x_where[i]
+        mw = where[i]
+        p = which[i]
+        t = 1 if (v > m) | ((v == m) & (vw < mw)) else 0
+        largest[i] = v if v > m else m
+        where[i] = mw + t * (vw - mw)
+        which[i] = p + t * (place - p)
+
+
+cdef inline void _deal_rows(
+    const floating *x, Shape s, Py_ssize_t top, Py_ssize_t rows, Layout l, floating *xs
+) noexcept nogil:
+    """Rows [top, top + rows) of a plane to their phases."""
+    cdef Py_ssize_t r, width, padded = 2 * _padded((s.W + 1) // 2)
+    for r in range(rows):
+        # In whole vectors, unless that would read beyond the plane.
+        width = padded if s.stride == 2 and (top + r) * s.W + padded <= s.H * s.W else s.W
+        _deal(x + (top + r) * s.W, width, s.stride, l.phase,
+              xs + r % s.stride * s.stride * l.phase + r // s.stride * l.width)
 
 
 cdef void _forward_plane(
-    const floating *x, Shape s, Layout l, floating *out, floating *scratch
+    const floating *x, Shape s, Layout l, floating *out, floating *work
 ) noexcept nogil:
-    cdef floating *column = scratch
-    cdef floating *dealt = scratch + l.row
-    cdef floating *largest = dealt + l.row
-    cdef const floating *row
-    cdef floating v, m
-    cdef Py_ssize_t i, c, k
+    """The maxima alone."""
+    cdef floating *dealt = work
+    cdef floating *largest = dealt + s.stride * l.run
+    cdef floating *column = largest + l.run
+    cdef Py_ssize_t first = 0, here, i, j, k
+    while first < s.OH:
+        here = min(l.band, s.OH - first)
+        for i in range(here):
+            memcpy(column, x + (first + i) * s.stride * s.W, s.W * sizeof(floating))
+            for k in range(1, s.kh):
+                _keep_larger(x + ((first + i) * s.stride + k) * s.W, s.W, column)
+            _deal(<const floating *>column, s.W, s.stride, l.run, dealt + i * l.width)
+        memcpy(largest, dealt, here * l.width * sizeof(floating))
+        for j in range(1, s.kw):
+            _keep_larger(<const floating *>dealt + j % s.stride * l.run + j // s.stride,
+                         here * l.width - j // s.stride, largest)
+        for i in range(here):
+            memcpy(out + (first + i) * s.OW, largest + i * l.width, s.OW * sizeof(floating))
+        first += here
+
+
+cdef void _first_plane(
+    const floating *x, Shape s, Layout l, floating *out, unsigned char *places, floating *work
+) noexcept nogil:
+    """The maxima, and the place of the first of each window in row-major order."""
+    cdef Py_ssize_t phases = min(s.stride, s.kw)
+    cdef floating *xs = work
+    cdef floating *column = xs + s.stride * s.stride * l.phase
+    cdef floating *row = column + s.stride * l.run
+    cdef floating *largest = row + s.stride * l.run
+    cdef floating *highest = largest + l.run
+    cdef floating *which = highest + l.run
+    cdef unsigned char *some_places = <unsigned char *>column
+    cdef floating m, h
+    cdef Py_ssize_t i, j, k, o, p, at, here, run, first = 0
+    while first < s.OH:
+        here = min(l.band, s.OH - first)
+        run = here * l.width
+        _deal_rows(x, s, first * s.stride, (here - 1) * s.stride + s.kh, l, xs)
+        for p in range(phases):
+            memcpy(column + p * l.run, xs + p * l.phase, run * sizeof(floating))
+            memset(row + p * l.run, 0, run * sizeof(floating))
+            for k in range(1, s.kh):
+                at = (k % s.stride * s.stride + p) * l.phase + k // s.stride * l.width
+                _take_larger(<const floating *>xs + at, run, <floating>k, column + p * l.run,
+                             row + p * l.run)
+            _raise_nan(run, <floating>s.kh, column + p * l.run, row + p * l.run)
+        memcpy(largest, column, run * sizeof(floating))
+        memcpy(highest, row, run * sizeof(floating))
+        memset(which, 0, run * sizeof(floating))
+        for j in range(1, s.kw):
+            at = j % s.stride * l.run + j // s.stride
+            _take_first(<const floating *>column + at, <const floating *>row + at,
+                        run - j // s.stride, <floating>j, largest, highest, which)
+        for o in range(run):
+            m = largest[o]
+            h = highest[o]
+            largest[o] = m if h >= 0 else <floating>NAN
+            some_places[o] = <unsigned char><int>(
+                (h if h >= 0 else h + s.kh) * s.kw + which[o])
+        for i in range(here):
+            memcpy(out + (first + i) * s.OW, largest + i * l.width, s.OW * sizeof(floating))
+            memcpy(places + (first + i) * s.OW, some_places + i * l.width, s.OW)
+        first += here
+
+
+cdef void _scatter_plane(
+    const floating *dout, const unsigned char *places, Shape s, const Py_ssize_t *steps,
+    floating *dx
+) noexcept nogil:
+    """Every window's gradient to the place of its maximum; steps: how far into dx that is."""
+    cdef floating *window
+    cdef Py_ssize_t i, o
+    memset(dx, 0, s.H * s.W * sizeof(floating))
     for i in range(s.OH):
-        row = x + i * s.stride * s.W
-        if s.kh == 2 and s.kw == 2 and s.stride == 2:
-            _max_pairs(row, row + s.W, s.OW, out + i * s.OW)
-            continue
-        memcpy(column, row, s.W * sizeof(floating))
-        for k in range(1, s.kh):
-            row += s.W
-            for c in range(s.W):
-                v = row[c]
-                m = column[c]
-                m = v if v > m else m
-                column[c] = v if v != v else m
-        _deal(<const floating *>column, s.W, s.stride, l.phase, dealt)
-        _across(<const floating *>dealt, s, l, largest)
-        memcpy(out + i * s.OW, largest, s.OW * sizeof(floating))
-
-
-cdef inline void _give_first(
-    const floating *x, const floating *largest, Py_ssize_t padded, floating *left, floating *dx
-) noexcept nogil:
-    """Where x is the maximum, move what is left of the gradient to dx. NaN are maxima."""
-    cdef floating g
-    cdef bint hit
-    cdef Py_ssize_t _group, lane
-    for _group in range(padded // GROUP):
-        for lane in range(GROUP):
-            hit = (x[lane] == largest[lane]) | (x[lane] != x[lane])
-            g = left[lane]
-            dx[lane] += g if hit else 0
-            left[lane] = 0 if hit else g
-        x += GROUP
-        largest += GROUP
-        left += GROUP
-        dx += GROUP
-
-
-cdef struct Writer:
-    # Rows on their way to the result: straight, or a piece at a time past the caches.
-    bint streaming
-    Py_ssize_t waiting
-
-
-cdef inline floating *_next_row(Writer *w, floating *out, floating *piece) noexcept nogil:
-    return piece + w.waiting if w.streaming else out
-
-
-cdef inline void _row_done(
-    Writer *w, floating *out, Py_ssize_t n, const floating *piece, bint last
-) noexcept nogil:
-    """out: where the row just written belongs."""
-    if not w.streaming:
-        return
-    w.waiting += n
-    if w.waiting >= PIECE or last:
-        fastbn_stream(out + n - w.waiting, piece, w.waiting * sizeof(floating))
-        w.waiting = 0
-
-
-cdef void _backward_first_plane(
-    const floating *dout, const floating *x, Shape s, Layout l, bint streaming, floating *dx,
-    floating *scratch
-) noexcept nogil:
-    """The first maximum of a window in row-major order gets its whole gradient."""
-    cdef floating *xs = scratch
-    cdef floating *dxs = xs + l.ring * l.row
-    cdef floating *column = dxs + l.ring * l.row
-    cdef floating *largest = column + l.row
-    cdef floating *left = largest + l.outputs
-    cdef floating *piece = left + l.outputs
-    cdef floating *to
-    cdef Writer w
-    cdef Py_ssize_t i, j, k, at, place, first, loaded = 0, done = 0
-    w.streaming = streaming
-    w.waiting = 0
-    for i in range(s.OH):
-        first = i * s.stride
-        loaded = max(loaded, first)
-        while loaded < first + s.kh:
-            place = loaded % l.ring * l.row
-            _deal(x + loaded * s.W, s.W, s.stride, l.phase, xs + place)
-            memset(dxs + place, 0, l.row * sizeof(floating))
-            loaded += 1
-        memcpy(column, xs + first % l.ring * l.row, l.row * sizeof(floating))
-        for k in range(1, s.kh):
-            _keep_larger(<const floating *>xs + (first + k) % l.ring * l.row, l.row, column)
-        _across(<const floating *>column, s, l, largest)
-        memcpy(left, dout + i * s.OW, s.OW * sizeof(floating))
-        for k in range(s.kh):
-            place = (first + k) % l.ring * l.row
-            for j in range(s.kw):
-                at = place + j % s.stride * l.phase + j // s.stride
-                _give_first(<const floating *>xs + at, <const floating *>largest, l.outputs,
-                            left, dxs + at)
-        while done < (first + s.stride if i + 1 < s.OH else s.H):
-            to = _next_row(&w, dx + done * s.W, piece)
-            if done < first + s.kh:
-                _collect(<const floating *>dxs + done % l.ring * l.row, s.W, s.stride, l.phase, to)
-            else:
-                memset(to, 0, s.W * sizeof(floating))  # between windows, or below them all
-            _row_done(&w, dx + done * s.W, s.W, <const floating *>piece, done + 1 == s.H)
-            done += 1
+        window = dx + i * s.stride * s.W
+        for o in range(s.OW):
+            window[steps[places[i * s.OW + o]]] += dout[i * s.OW + o]
+            window += s.stride
 
 
 cdef void _share_pairs(
     const floating *upper, const floating *lower, const floating *dout, Py_ssize_t n,
     floating *dx_upper, floating *dx_lower
 ) noexcept nogil:
-    """One row of n windows 2 x 2 that tile the plane: _backward_shared_plane in one pass."""
+    """One row of n windows 2 x 2 that tile the plane: the maxima share the gradient."""
     cdef floating a, b, c, d, m, count, share, rest
     cdef Py_ssize_t j
     for j in range(n):
@@ -276,131 +321,136 @@ cdef void _share_pairs(
         dx_lower[2 * j + 1] = share if d == m else rest
 
 
-cdef inline void _count(
-    const floating *x, const floating *largest, Py_ssize_t padded, floating *count
+cdef void _share_tiles(
+    const floating *dout, const floating *x, Shape s, floating *dx, floating *work
 ) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(padded):
-        count[i] += 1 if x[i] == largest[i] else 0
-
-
-cdef inline void _give_share(
-    const floating *x, const floating *largest, const floating *share, Py_ssize_t padded,
-    floating *dx
-) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(padded):
-        dx[i] = share[i] if (x[i] == largest[i]) | (largest[i] != largest[i]) else 0
-
-
-cdef void _backward_shared_plane(
-    const floating *dout, const floating *x, Shape s, Layout l, bint streaming, floating *dx,
-    floating *scratch
-) noexcept nogil:
-    """Windows k x k that tile the plane; equal maxima share the gradient equally.
-
-    A window with a NaN has no maximum: its gradient is NaN, as 0 / 0 is.
-    """
-    cdef floating *xs = scratch
-    cdef floating *dxs = xs + l.ring * l.row
-    cdef floating *column = dxs + l.ring * l.row
-    cdef floating *largest = column + l.row
-    cdef floating *share = largest + l.outputs
-    cdef floating *piece = share + l.outputs
-    cdef floating *to
-    cdef Writer w
-    cdef Py_ssize_t i, j, k, at, row, size = s.stride * s.W
-    w.streaming = streaming
-    w.waiting = 0
+    """Windows 2 x 2 that tile the plane; equal maxima share the gradient. Padded as _max_tiles."""
+    cdef Py_ssize_t i, at, padded = _padded(s.OW)
     for i in range(s.OH):
-        row = i * s.stride
-        if s.stride == 2:
-            to = _next_row(&w, dx + row * s.W, piece)
-            _share_pairs(x + row * s.W, x + row * s.W + s.W, dout + i * s.OW, s.OW, to, to + s.W)
-            _row_done(&w, dx + row * s.W, size, <const floating *>piece, i + 1 == s.OH)
-            continue
-        for k in range(s.stride):
-            _deal(x + (row + k) * s.W, s.W, s.stride, l.phase, xs + k * l.row)
-        memcpy(column, xs, l.row * sizeof(floating))
-        for k in range(1, s.stride):
-            _keep_larger(<const floating *>xs + k * l.row, l.row, column)
-        _across(<const floating *>column, s, l, largest)
-        memset(share, 0, l.outputs * sizeof(floating))
-        for k in range(s.stride):
-            for j in range(s.stride):
-                _count(<const floating *>xs + k * l.row + j * l.phase,
-                       <const floating *>largest, l.outputs, share)
-        for j in range(s.OW):
-            share[j] = dout[i * s.OW + j] / share[j] if share[j] > 0 else largest[j]
-        for k in range(s.stride):
-            for j in range(s.stride):
-                at = k * l.row + j * l.phase
-                _give_share(<const floating *>xs + at, <const floating *>largest,
-                            <const floating *>share, l.outputs, dxs + at)
-            to = _next_row(&w, dx + (row + k) * s.W, piece)
-            _collect(<const floating *>dxs + k * l.row, s.W, s.stride, l.phase, to)
-            _row_done(&w, dx + (row + k) * s.W, s.W, <const floating *>piece,
-                      row + k + 1 == s.H)
-
-
-cdef void _backward_planes(
-    const floating *dout, const floating *x, Shape s, Layout l, Py_ssize_t first,
-    Py_ssize_t last, bint shared, bint streaming, floating *dx, floating *scratch
-) noexcept nogil:
-    cdef Py_ssize_t p, plane = s.H * s.W, window = s.OH * s.OW
-    # The padding of phases is read: it must hold numbers, if any.
-    memset(scratch, 0, l.total * sizeof(floating))
-    for p in range(first, last):
-        if shared:
-            _backward_shared_plane(dout + p * window, x + p * plane, s, l, streaming,
-                                   dx + p * plane, scratch)
+        at = 2 * i * s.W
+        if at + s.W + 2 * padded <= s.H * s.W and i * s.OW + padded <= s.OH * s.OW:
+            _share_pairs(x + at, x + at + s.W, dout + i * s.OW, padded, work, work + 2 * padded)
+            memcpy(dx + at, work, s.W * sizeof(floating))
+            memcpy(dx + at + s.W, work + 2 * padded, s.W * sizeof(floating))
         else:
-            _backward_first_plane(dout + p * window, x + p * plane, s, l, streaming,
-                                  dx + p * plane, scratch)
-    if streaming:
-        stream_end()
+            _share_pairs(x + at, x + at + s.W, dout + i * s.OW, s.OW, dx + at, dx + at + s.W)
+
+
+cdef void _share_windows(
+    const floating *dout, const floating *x, Shape s, bint shared, floating *dx
+) noexcept nogil:
+    """One window at a time: the first maximum gets the gradient, or equal ones share it.
+
+    Shared, a window with a NaN has no maximum: its gradient is NaN, as 0 / 0 is.
+    """
+    cdef floating v, m
+    cdef Py_ssize_t i, o, r, c, at, best, count
+    memset(dx, 0, s.H * s.W * sizeof(floating))
+    for i in range(s.OH):
+        for o in range(s.OW):
+            best = i * s.stride * s.W + o * s.stride
+            m = x[best]
+            count = 0
+            for r in range(i * s.stride, i * s.stride + s.kh):
+                for at in range(r * s.W + o * s.stride, r * s.W + o * s.stride + s.kw):
+                    v = x[at]
+                    if (v > m) | ((v != v) & (m == m)):
+                        m = v
+                        best = at
+                        count = 0
+                    count += v == m
+            if not shared:
+                dx[best] += dout[i * s.OW + o]
+                continue
+            for r in range(i * s.stride, i * s.stride + s.kh):
+                for c in range(o * s.stride, o * s.stride + s.kw):
+                    if m != m:
+                        dx[r * s.W + c] = m
+                    elif x[r * s.W + c] == m:
+                        dx[r * s.W + c] = dout[i * s.OW + o] / count
 
 
 cdef void _forward_planes(
     const floating *x, Shape s, Layout l, Py_ssize_t first, Py_ssize_t last, floating *out,
-    floating *scratch
+    unsigned char *places, floating *work
 ) noexcept nogil:
-    cdef Py_ssize_t p
-    memset(scratch, 0, l.total * sizeof(floating))
+    cdef Py_ssize_t p, plane = s.H * s.W, windows = s.OH * s.OW
+    # The padding of phases is read: it must hold numbers, if any.
+    memset(work, 0, l.total * sizeof(floating))
     for p in range(first, last):
-        _forward_plane(x + p * s.H * s.W, s, l, out + p * s.OH * s.OW, scratch)
+        if places != NULL:
+            _first_plane(x + p * plane, s, l, out + p * windows, places + p * windows, work)
+        elif s.stride > FAR:
+            _far_plane(x + p * plane, s, out + p * windows, work)
+        elif s.kh == 2 and s.kw == 2 and s.stride == 2:
+            _max_tiles(x + p * plane, s, out + p * windows)
+        else:
+            _forward_plane(x + p * plane, s, l, out + p * windows, work)
+
+
+cdef void _backward_planes(
+    const floating *dout, const floating *x, const unsigned char *places, Shape s,
+    Py_ssize_t first, Py_ssize_t last, bint shared, bint streaming, floating *dx, floating *work,
+    floating *rows
+) noexcept nogil:
+    cdef Py_ssize_t steps[MOST]
+    cdef Py_ssize_t p, i, plane = s.H * s.W, windows = s.OH * s.OW
+    cdef floating *to
+    streaming &= plane <= PLANE
+    for i in range(min(s.kh * s.kw, <Py_ssize_t>MOST)):
+        steps[i] = i // s.kw * s.W + i % s.kw
+    for p in range(first, last):
+        to = work if streaming else dx + p * plane
+        if places != NULL:
+            _scatter_plane(dout + p * windows, places + p * windows, s, steps, to)
+        elif shared and s.stride == 2:
+            _share_tiles(dout + p * windows, x + p * plane, s, to, rows)
+        else:
+            _share_windows(dout + p * windows, x + p * plane, s, shared, to)
+        if streaming:
+            fastbn_stream(dx + p * plane, work, plane * sizeof(floating))
+    if streaming:
+        stream_end()
 
 
 cdef int _forward(
-    floating _, ndarray x, Shape s, ndarray out, ndarray scratch, int num_threads
+    floating _, ndarray x, Shape s, ndarray out, ndarray places, ndarray work, int num_threads
 ) except -1:
     cdef size_t itemsize = sizeof(floating)
     cdef Layout l = _layout(s)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.P * s.H * s.W)
     cdef floating *out0 = <floating *>data(out, itemsize, s.P * s.OH * s.OW)
-    cdef floating *scratch0 = <floating *>data(scratch, itemsize, num_threads * l.total)
+    cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * l.total)
+    cdef unsigned char *places0 = NULL
     cdef Py_ssize_t worker
+    if places is not None:
+        places0 = <unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         _forward_planes(x0, s, l, s.P * worker // num_threads,
-                        s.P * (worker + 1) // num_threads, out0, scratch0 + worker * l.total)
+                        s.P * (worker + 1) // num_threads, out0, places0,
+                        work0 + worker * l.total)
     return 0
 
 
 cdef int _backward(
-    floating _, ndarray dout, ndarray x, Shape s, bint shared, bint streaming, ndarray dx,
-    ndarray scratch, int num_threads
+    floating _, ndarray dout, ndarray x, ndarray places, Shape s, bint shared, bint streaming,
+    ndarray dx, ndarray work, int num_threads
 ) except -1:
     cdef size_t itemsize = sizeof(floating)
     cdef Layout l = _layout(s)
     cdef const floating *dout0 = <const floating *>data(dout, itemsize, s.P * s.OH * s.OW)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.P * s.H * s.W)
     cdef floating *dx0 = <floating *>data(dx, itemsize, s.P * s.H * s.W)
-    cdef floating *scratch0 = <floating *>data(scratch, itemsize, num_threads * l.total)
+    cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * l.total)
+    cdef const unsigned char *places0 = NULL
     cdef Py_ssize_t worker
+    if places is not None:
+        places0 = <const unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        _backward_planes(dout0, x0, s, l, s.P * worker // num_threads,
+        _backward_planes(dout0, x0, places0, s, s.P * worker // num_threads,
                          s.P * (worker + 1) // num_threads, shared, streaming, dx0,
-                         scratch0 + worker * l.total)
+                         work0 + worker * l.total,
+                         work0 + (worker + 1) * l.total - 4 * _padded(s.W))
     return 0
 
 
@@ -414,31 +464,41 @@ cdef inline Shape _shape(
     return s
 
 
-def scratch_size(Py_ssize_t H, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride):
-    """Numbers of scratch that forward and backward want for every thread."""
-    return _layout(_shape(1, H, W, kh, kw, stride)).total
+def scratch_size(Py_ssize_t H, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride,
+                 int num_threads):
+    """Numbers of scratch that forward and backward want."""
+    return num_threads * _layout(_shape(1, H, W, kh, kw, stride)).total + 16
+
+
+def has_places(Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride):
+    """Whether forward can say where the maxima are."""
+    return stride <= FAR and kh <= MOST and kw <= MOST and kh * kw <= MOST
 
 
 def forward(ndarray x not None, Py_ssize_t P, Py_ssize_t H, Py_ssize_t W, Py_ssize_t kh,
-            Py_ssize_t kw, Py_ssize_t stride, ndarray out not None, ndarray scratch not None,
-            int num_threads):
-    """out[p, i, j] = max of the kh x kw window of x[p] at (i * stride, j * stride)"""
-    cdef Shape s = _shape(P, H, W, kh, kw, stride)
-    if single(x):
-        _forward(<float>0, x, s, out, scratch, num_threads)
-    else:
-        _forward(<double>0, x, s, out, scratch, num_threads)
+            Py_ssize_t kw, Py_ssize_t stride, ndarray out not None, ndarray places,
+            ndarray work not None, int num_threads):
+    """out[p, i, j] = max of the kh x kw window of x[p] at (i * stride, j * stride)
 
-
-def backward(ndarray dout not None, ndarray x not None, Py_ssize_t P, Py_ssize_t H, Py_ssize_t W,
-             Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride, bint shared, bint streaming,
-             ndarray dx not None, ndarray scratch not None, int num_threads):
-    """`shared` (only where kh == kw == stride tile the plane): equal maxima share the gradient.
-
-    Otherwise the first gets all.
+    places, if not None, receives i * kw + j of every window's first maximum, as uint8.
     """
     cdef Shape s = _shape(P, H, W, kh, kw, stride)
     if single(x):
-        _backward(<float>0, dout, x, s, shared, streaming, dx, scratch, num_threads)
+        _forward(<float>0, x, s, out, places, work, num_threads)
     else:
-        _backward(<double>0, dout, x, s, shared, streaming, dx, scratch, num_threads)
+        _forward(<double>0, x, s, out, places, work, num_threads)
+
+
+def backward(ndarray dout not None, ndarray x not None, ndarray places, Py_ssize_t P,
+             Py_ssize_t H, Py_ssize_t W, Py_ssize_t kh, Py_ssize_t kw, Py_ssize_t stride,
+             bint shared, bint streaming, ndarray dx not None, ndarray work not None,
+             int num_threads):
+    """To the maxima at `places` all of a window's gradient. Without them, x is searched.
+
+    `shared` (then kh == kw == stride tile the plane, and places is None): to equal maxima equally.
+    """
+    cdef Shape s = _shape(P, H, W, kh, kw, stride)
+    if single(x):
+        _backward(<float>0, dout, x, places, s, shared, streaming, dx, work, num_threads)
+    else:
+        _backward(<double>0, dout, x, places, s, shared, streaming, dx, work, num_threads)

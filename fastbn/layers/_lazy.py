@@ -9,12 +9,21 @@ class LazyArray(NDArrayOperatorsMixin):
 
     The course's fast layers put their column matrix into the cache. Forming it would cost more
     than the whole convolution, so the cache holds one of these in its place. It is computed from
-    what the arguments hold at that time.
+    what the arguments hold at that time. `source`, if any, says the same in our own form: our
+    backward functions look there, until somebody has used the array and may have changed it.
     """
 
-    def __init__(self, compute):
+    @staticmethod
+    def source_of(value):
+        """The source of a LazyArray that nobody has used; None of anything else."""
+        if type(value) is LazyArray and value._array is None:
+            return value._source
+        return None
+
+    def __init__(self, compute, source=None):
         object.__setattr__(self, "_compute", compute)
         object.__setattr__(self, "_array", None)
+        object.__setattr__(self, "_source", source)
 
     def _value(self):
         if self._array is None:

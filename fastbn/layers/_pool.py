@@ -12,6 +12,8 @@ from .._threads import threads_for
 from ._im2col import im2col_cython, output_size
 from ._lazy import LazyArray
 
+_BYTE = np.dtype(np.uint8)
+
 
 def _window(x, pool_param):
     """Check x and pool_param; (height, width, stride, OH, OW)."""
@@ -35,31 +37,37 @@ def _tiles(x, pool_param):
     return height == width == stride and not (x.shape[2] % height or x.shape[3] % width)
 
 
-def _forward(x, pool_param):
+def _forward(x, pool_param, want_places=False):
+    """out, and the places of the maxima in their windows if they are wanted and can be told."""
     dtype, x = _check.floats(("x",), x)
     height, width, stride, OH, OW = _window(x, pool_param)
     N, C, H, W = x.shape
     out = empty((N, C, OH, OW), x.dtype)
+    places = None
     if out.size:
+        if want_places and _ext.pool.has_places(height, width, stride):
+            places = empty((out.size,), _BYTE)
         num_threads = threads_for(out.size * height * width)
-        size = num_threads * _ext.pool.scratch_size(H, W, height, width, stride)
-        scratch = np.empty(size, x.dtype)
-        _ext.pool.forward(x, N * C, H, W, height, width, stride, out, scratch, num_threads)
-    return _check.cast(dtype, out)
+        work = np.empty(_ext.pool.scratch_size(H, W, height, width, stride, num_threads), x.dtype)
+        _ext.pool.forward(x, N * C, H, W, height, width, stride, out, places, work, num_threads)
+    return _check.cast(dtype, out), places
 
 
-def _backward(dout, x, pool_param, shared):
+def _backward(dout, x, pool_param, shared, places=None):
     dtype, dout, x = _check.floats(("dout", "x"), dout, x)
     height, width, stride, OH, OW = _window(x, pool_param)
     N, C, H, W = x.shape
     _check.shape("dout", dout, (N, C, OH, OW), "that of the output")
     dx = empty(x.shape, x.dtype)
     if x.size:
+        if places is None and not shared:
+            _, places = _forward(x, pool_param, want_places=True)
         num_threads = threads_for(2 * dout.size * height * width)
-        size = num_threads * _ext.pool.scratch_size(H, W, height, width, stride)
+        work = np.empty(_ext.pool.scratch_size(H, W, height, width, stride, num_threads), x.dtype)
         _ext.pool.backward(
             dout,
             x,
+            places,
             N * C,
             H,
             W,
@@ -69,14 +77,14 @@ def _backward(dout, x, pool_param, shared):
             shared,
             streams(dout, x, dx),
             dx,
-            np.empty(size, x.dtype),
+            work,
             num_threads,
         )
     return _check.cast(dtype, dx)
 
 
 def _source(cache):
-    """(x, pool_param) of any forward variant's cache."""
+    """(x, pool_param, places or None) of any forward variant's cache."""
     given = cache
     if isinstance(cache, (tuple, list)) and len(cache) == 2 and isinstance(cache[0], str):
         if cache[0] not in ("reshape", "im2col"):
@@ -84,12 +92,12 @@ def _source(cache):
         cache = cache[1]
     if isinstance(cache, (tuple, list)):
         if len(cache) == 2:
-            return cache
+            return *cache, None
         if len(cache) == 3 and getattr(cache[1], "ndim", 0) == 6:
             size = cache[1].shape[3]
-            return cache[0], {"pool_height": size, "pool_width": size, "stride": size}
+            return cache[0], {"pool_height": size, "pool_width": size, "stride": size}, None
         if len(cache) == 4:
-            return cache[0], cache[3]
+            return cache[0], cache[3], LazyArray.source_of(cache[2])
     raise _check.wrong_cache(given, "max_pool_forward_*")
 
 
@@ -121,7 +129,7 @@ def max_pool_forward_naive(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple
     The name is the course's; the computation is the compiled one. The loops are in
     :func:`fastbn.reference.max_pool_forward_naive`.
     """
-    return _forward(x, pool_param), (x, pool_param)
+    return _forward(x, pool_param)[0], (x, pool_param)
 
 
 def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
@@ -145,8 +153,8 @@ def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     TypeError, ValueError
         If `cache` is not a max pooling cache, or `dout` differs in shape from the output.
     """
-    x, pool_param = _source(cache)
-    return _backward(dout, x, pool_param, False)
+    x, pool_param, places = _source(cache)
+    return _backward(dout, x, pool_param, False, places)
 
 
 def max_pool_forward_reshape(
@@ -179,7 +187,7 @@ def max_pool_forward_reshape(
             f" {x_.shape[2:]}; got {dict(pool_param)}"
         )
     size = pool_param["stride"]
-    out = _forward(x_, pool_param)
+    out, _ = _forward(x_, pool_param)
     N, C, H, W = x_.shape
     x_reshaped = x_.reshape(N, C, H // size, size, W // size, size)
     return _check.cast(dtype, out), (x, x_reshaped, out)
@@ -205,7 +213,7 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     TypeError, ValueError
         As in :func:`max_pool_backward_naive`, or if the windows do not tile the image.
     """
-    x, pool_param = _source(cache)
+    x, pool_param, _ = _source(cache)
     if not _tiles(_check.array("x", x), pool_param):
         raise ValueError(
             "cache must come from windows of equal height, width and stride that tile the image;"
@@ -246,9 +254,10 @@ def max_pool_forward_im2col(
         N, C, H, W = x_.shape
         return im2col_cython(x_.reshape(N * C, 1, H, W), height, width, 0, stride)
 
+    out, places = _forward(x, pool_param, want_places=True)
     x_cols = LazyArray(columns)
-    argmax = LazyArray(lambda: np.argmax(x_cols, axis=0))
-    return _forward(x, pool_param), (x, x_cols, argmax, pool_param)
+    argmax = LazyArray(lambda: np.argmax(x_cols, axis=0), places)
+    return out, (x, x_cols, argmax, pool_param)
 
 
 def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
@@ -301,8 +310,9 @@ def max_pool_backward_fast(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     TypeError, ValueError
         As in :func:`max_pool_backward_naive`.
     """
-    x, pool_param = _source(cache)
-    return _backward(dout, x, pool_param, _tiles(_check.array("x", x), pool_param))
+    x, pool_param, places = _source(cache)
+    shared = _tiles(_check.array("x", x), pool_param)
+    return _backward(dout, x, pool_param, shared, None if shared else places)
 
 
 max_pool_backward_im2col = max_pool_backward_naive
