@@ -1,8 +1,8 @@
 """``python setup.py build_ext --inplace`` for those who build as the course does.
 
 It runs Meson and copies the compiled modules beside their sources. meson.build is the build:
-there is no list, flag or version here. Needs Meson, Ninja and Cython
-(``pip install meson ninja cython``).
+there is no list, flag or version here. Needs Meson, Ninja, Cython and
+NumPy 2 (``pip install meson ninja cython numpy``).
 """
 
 import os
@@ -39,7 +39,7 @@ class MesonBuildExt(build_ext):
                 )
             subprocess.run([*meson, "compile", "-C", build], env=env, check=True)
         except FileNotFoundError:
-            raise SystemExit("Meson was not found: pip install meson ninja cython") from None
+            raise SystemExit("Meson was not found: pip install meson ninja cython numpy") from None
         except subprocess.CalledProcessError as error:
             raise SystemExit(error.returncode) from None
         suffix = sysconfig.get_config_var("EXT_SUFFIX")

@@ -24,7 +24,8 @@ def _meson_value(name):
 
 KERNELS = _meson_value("kernels")
 NAMED = {f"{folder}/{name}" for folder, names in _meson_value("sources").items() for name in names}
-MODULES = {"_cyutility", "_runtime", *(f"{kernel}_{level}" for kernel in KERNELS
+OTHERS = {"_memory", "_runtime"}  # one build of each, for all levels
+MODULES = {"_cyutility", *OTHERS, *(f"{kernel}_{level}" for kernel in KERNELS
                          for level in _ext.runtime.levels_built)}  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def test_names_are_in_order():
 
 def test_every_kernel_is_named():
     there = {path.stem for path in SOURCE.rglob("*.pyx")}
-    assert there == {*KERNELS, "_runtime"}
+    assert there == {*KERNELS, *OTHERS}
     assert [f"_{kernel}" for kernel in _ext.KERNELS] == KERNELS
 
 

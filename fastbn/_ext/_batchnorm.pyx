@@ -23,10 +23,10 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
-from ._normalize cimport dot_centred, project, relu_gate, rounding, scale_only, scale_shift
+from ._normalize cimport project, relu_gate, rounding, scale_only, scale_shift
 from ._reduce cimport (
-    BLOCK, STRIP, Moments, add_column_moments, add_moments, merge_columns, row_products,
-    variance,
+    BLOCK, STRIP, Moments, add_column_moments, add_moments, add_products, merge_columns,
+    row_products, variance,
 )
 from ._stream cimport WIDTH, Chunk, Line, chunk_done, chunk_size, chunk_start, stream_end
 
@@ -200,7 +200,7 @@ cdef void _column_sums(
     const floating *high, const floating *scale, const floating *shift, bint relu,
     double *total, double *dot
 ) noexcept nogil:
-    """dot_centred for `width` neighbouring columns, a strip of rows at a time."""
+    """add_products for `width` neighbouring columns, a strip of rows at a time."""
     cdef Line line[6]
     cdef floating *sums = <floating *>&line[0]
     cdef floating *dots = <floating *>&line[1]
@@ -254,7 +254,8 @@ cdef void _channel_sums(
             d = <const floating *>some_dout
             if relu:
                 relu_gate(d, <const floating *>some_x, here * L, high, scale, shift, some_dout)
-            dot_centred(d, <const floating *>some_x, here * L, high, total, dot)
+            add_products(d, <const floating *>NULL, <const floating *>some_x, here * L, high,
+                         total, dot)
             n += here
             continue
         i = n * stride
@@ -264,7 +265,7 @@ cdef void _channel_sums(
             if relu:
                 relu_gate(d, x + i, size, high, scale, shift, some_dout)
                 d = <const floating *>some_dout
-            dot_centred(d, x + i, size, high, total, dot)
+            add_products(d, <const floating *>NULL, x + i, size, high, total, dot)
             i += size
         n += 1
 

@@ -9,8 +9,8 @@ from libc.math cimport sqrt
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
-from ._normalize cimport dot_centred, rounding, scale_shift
-from ._reduce cimport Moments, add_moments, variance
+from ._normalize cimport rounding, scale_shift
+from ._reduce cimport Moments, add_moments, add_products, variance
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 
@@ -69,7 +69,8 @@ cdef void _backward_group(
     for c in range(channels):
         dbeta[c] = 0
         dgamma[c] = 0
-        dot_centred(dout + c * L, x + c * L, L, high, &dbeta[c], &dgamma[c])
+        add_products(dout + c * L, <const floating *>NULL, x + c * L, L, high, &dbeta[c],
+                     &dgamma[c])
         dgamma[c] = (dgamma[c] + off * dbeta[c]) * rstd
         total += gamma[c] * dbeta[c]
         dot += gamma[c] * dgamma[c]

@@ -11,29 +11,51 @@ from numpy cimport ndarray
 
 from ._arrays cimport data, single
 from ._normalize cimport rounding
-from ._reduce cimport BLOCK, LANES, Moments, add_moments, fold, variance
+from ._reduce cimport (
+    BLOCK, Moments, add_moments, add_products, beginning, block_squares, finite, variance,
+)
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef enum:
-    STRIP = 64  # rows that are summed before the sums go into double
+    ROWS = 16      # rows at most whose statistics are taken together
+    NUMBERS = 4096  # of them: they are read again from the first-level cache
+    STRIP = 64     # rows that are summed before the sums go into double
 
 
-cdef void _forward_row(
-    const floating *x, const floating *gamma, const floating *beta, Py_ssize_t D, double eps,
-    bint relu, bint streaming, floating *out, double *mean, double *rstd
+cdef void _row_moments(
+    const floating *x, Py_ssize_t rows, Py_ssize_t D, double *mean, double *m2
 ) noexcept nogil:
+    """Row after row in each of two loops: a short row's sums wait for each other, rows do not."""
+    cdef floating k[ROWS]
+    cdef floating sum, squares
+    cdef double inverse = 1.0 / D
     cdef Moments moments
+    cdef Py_ssize_t n
+    if D <= BLOCK:
+        for n in range(rows):
+            k[n] = beginning(x + n * D, D)
+    for n in range(rows):
+        if D <= BLOCK:
+            squares = block_squares(x + n * D, D, k[n], &sum)
+            if finite(squares):
+                mean[n] = k[n] + sum * inverse
+                m2[n] = squares - sum * (sum * inverse)
+                continue
+        moments.count = moments.mean = moments.m2 = 0
+        add_moments(&moments, x + n * D, D)
+        mean[n], m2[n] = moments.mean, moments.m2
+
+
+cdef void _normalize_row(
+    const floating *x, const floating *gamma, const floating *beta, Py_ssize_t D, double mean,
+    double rstd, bint relu, bint streaming, floating *out
+) noexcept nogil:
     cdef Chunk chunk
     cdef floating *to
-    cdef floating high, scale, shift, y
+    cdef floating high = <floating>mean, scale = <floating>rstd
+    cdef floating shift = <floating>(rounding(mean, high) * rstd)
+    cdef floating y
     cdef Py_ssize_t d = 0, i, size
-    moments.count = moments.mean = moments.m2 = 0
-    add_moments(&moments, x, D)
-    mean[0] = moments.mean
-    rstd[0] = 1 / sqrt(variance(moments.m2, moments.count) + eps)
-    high = <floating>moments.mean
-    scale = <floating>rstd[0]
-    shift = <floating>(rounding(moments.mean, high) * rstd[0])
     while d < D:
         size = chunk_size(out + d, D - d, streaming)
         to = chunk_start(&chunk, out + d, streaming)
@@ -46,6 +68,19 @@ cdef void _forward_row(
                 to[i] = ((x[d + i] - high) * scale + shift) * gamma[d + i] + beta[d + i]
         chunk_done(out + d, to, size, streaming)
         d += size
+
+
+cdef void _forward_rows(
+    const floating *x, const floating *gamma, const floating *beta, Py_ssize_t rows,
+    Py_ssize_t D, double eps, bint relu, bint streaming, floating *out, double *mean,
+    double *rstd
+) noexcept nogil:
+    cdef Py_ssize_t n
+    _row_moments(x, rows, D, mean, rstd)
+    for n in range(rows):
+        rstd[n] = 1 / sqrt(variance(rstd[n], D) + eps)
+    for n in range(rows):
+        _normalize_row(x + n * D, gamma, beta, D, mean[n], rstd[n], relu, streaming, out + n * D)
     if streaming:
         stream_end()
 
@@ -60,40 +95,15 @@ cdef Row _row(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t D,
     double mean, double rstd
 ) noexcept nogil:
-    cdef floating sums[LANES]
-    cdef floating dots[LANES]
-    cdef floating high = <floating>mean, g
-    cdef double total = 0, dot = 0
-    cdef Py_ssize_t n = D, size, lane, _group
     cdef Row row
-    while n > 0:
-        size = min(<Py_ssize_t>BLOCK, n)
-        for lane in range(LANES):
-            sums[lane] = 0
-            dots[lane] = 0
-        for _group in range(size // LANES):
-            for lane in range(LANES):
-                g = dout[lane] * gamma[lane]
-                sums[lane] += g
-                dots[lane] += g * (x[lane] - high)
-            dout += LANES
-            x += LANES
-            gamma += LANES
-        for lane in range(size % LANES):
-            g = dout[lane] * gamma[lane]
-            sums[lane] += g
-            dots[lane] += g * (x[lane] - high)
-        dout += size % LANES
-        x += size % LANES
-        gamma += size % LANES
-        n -= size
-        total += fold(sums)
-        dot += fold(dots)
+    cdef floating high = <floating>mean
+    cdef double total = 0, dot = 0, inverse = 1.0 / D
+    add_products(dout, gamma, x, D, high, &total, &dot)
     row.high = high
     row.scale = rstd
     row.shift = rounding(mean, high) * rstd
-    row.mean_g = total / D
-    row.mean_gx = (dot * rstd + row.shift * total) / D
+    row.mean_g = total * inverse
+    row.mean_gx = (dot * rstd + row.shift * total) * inverse
     return row
 
 
@@ -156,7 +166,7 @@ cdef void _relu_gate(
     const floating *dout, const floating *x, const floating *gamma, const floating *beta,
     Py_ssize_t D, double mean, double rstd, floating *gated
 ) noexcept nogil:
-    """The fused relu's gradient: dout where the output, found as _forward_row does, is above 0."""
+    """The fused relu's gradient: dout where the output, found as _normalize_row does, is above 0."""
     cdef floating high = <floating>mean, scale = <floating>rstd
     cdef floating shift = <floating>(rounding(mean, high) * rstd)
     cdef Py_ssize_t d
@@ -214,10 +224,12 @@ cdef int _forward(
     cdef const floating *beta0 = <const floating *>data(beta, itemsize, D)
     cdef floating *out0 = <floating *>data(out, itemsize, N * D)
     cdef double *mean = <double *>data(stats, 8, 2 * N)
-    cdef Py_ssize_t n
-    for n in prange(N, nogil=True, schedule="static", num_threads=num_threads):
-        _forward_row(x0 + n * D, gamma0, beta0, D, eps, relu, streaming, out0 + n * D,
-                     mean + n, mean + N + n)
+    cdef Py_ssize_t rows = max(<Py_ssize_t>1, min(<Py_ssize_t>ROWS, NUMBERS // D)), task
+    for task in prange((N + rows - 1) // rows, nogil=True, schedule="static",
+                       num_threads=num_threads):
+        _forward_rows(x0 + task * rows * D, gamma0, beta0, min(rows, N - task * rows), D, eps,
+                      relu, streaming, out0 + task * rows * D, mean + task * rows,
+                      mean + N + task * rows)
     return 0
 
 

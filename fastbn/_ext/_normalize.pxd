@@ -9,42 +9,13 @@ from the same output computed again.
 """
 from cython cimport floating
 
-from ._reduce cimport BLOCK, LANES, finite, fold
+from ._reduce cimport finite
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start
 
 
 cdef inline double rounding(double mean, floating high) noexcept nogil:
     """high - mean; nothing where the mean is infinite."""
     return <double>high - mean if finite(mean) else 0
-
-
-cdef inline void dot_centred(
-    const floating *dout, const floating *x, Py_ssize_t n, floating high,
-    double *total, double *dot
-) noexcept nogil:
-    """Add sum(dout) to *total and sum(dout * (x - high)) to *dot."""
-    cdef floating sums[LANES]
-    cdef floating dots[LANES]
-    cdef Py_ssize_t size, _group, lane
-    while n > 0:
-        size = min(<Py_ssize_t>BLOCK, n)
-        for lane in range(LANES):
-            sums[lane] = 0
-            dots[lane] = 0
-        for _group in range(size // LANES):
-            for lane in range(LANES):
-                sums[lane] += dout[lane]
-                dots[lane] += dout[lane] * (x[lane] - high)
-            dout += LANES
-            x += LANES
-        for lane in range(size % LANES):
-            sums[lane] += dout[lane]
-            dots[lane] += dout[lane] * (x[lane] - high)
-        dout += size % LANES
-        x += size % LANES
-        n -= size
-        total[0] += fold(sums)
-        dot[0] += fold(dots)
 
 
 cdef inline void relu_gate(

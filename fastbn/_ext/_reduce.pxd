@@ -1,9 +1,9 @@
 """Blocked reductions: the one way in which the kernels sum.
 
-Sums over a run of numbers are carried by LANES partial sums side by side, which the compiler turns
-into a few vectors without being allowed to reassociate; sums over rows by as many partial sums as
-there are columns. After a block (BLOCK numbers of a run, STRIP rows) they go into doubles. Which
-number lands in which sum depends on lengths alone, so a result is the same at any thread count.
+Sums over a run of numbers are carried by the partial sums of _lanes.h, a few vectors side by side;
+sums over rows by as many partial sums as there are columns. After a block (BLOCK numbers of a run,
+STRIP rows) they go into doubles. Which number lands in which sum depends on lengths alone, so a
+result is the same at any thread count.
 
 Mean and variance are taken in one pass: a block sums x - k and (x - k)^2 for a k near the mean, and
 blocks are merged by Chan, Golub and LeVeque's update ("Updating formulae and a pairwise algorithm
@@ -17,8 +17,20 @@ from cython cimport floating
 
 from ._stream cimport Line
 
+cdef extern from "_lanes.h" nogil:
+    float fb_sum_f(const float *x, Py_ssize_t n)
+    double fb_sum_d(const double *x, Py_ssize_t n)
+    float fb_squares_f(const float *x, Py_ssize_t n, float k, float *sum)
+    double fb_squares_d(const double *x, Py_ssize_t n, double k, double *sum)
+    float fb_products_f(const float *d, const float *x, Py_ssize_t n, float k, float *sum)
+    double fb_products_d(const double *d, const double *x, Py_ssize_t n, double k, double *sum)
+    float fb_weighted_f(const float *d, const float *w, const float *x, Py_ssize_t n, float k,
+                        float *sum)
+    double fb_weighted_d(const double *d, const double *w, const double *x, Py_ssize_t n,
+                         double k, double *sum)
+
 cdef enum:
-    LANES = 32     # four zmm, eight ymm, or eight xmm of float32: enough to hide an add's latency
+    LANES = 32     # partial sums, where they are kept in an array
     BLOCK = 2048   # numbers: 8 KiB of float32, 16 KiB of float64; half of a small L1 cache
     FIRST = 256    # numbers that the first k is the mean of
     STRIP = 32     # rows: a sum of more would lose more digits than one of a block's lanes
@@ -31,54 +43,50 @@ cdef struct Moments:
     double m2      # sum of squared deviations from the mean
 
 
-cdef inline floating fold(floating *lanes) noexcept nogil:
-    """Sum of LANES lanes, as a tree. Overwrites them."""
-    cdef Py_ssize_t lane, half = LANES // 2
-    while half > 0:
-        for lane in range(half):
-            lanes[lane] += lanes[lane + half]
-        half //= 2
-    return lanes[0]
-
-
 cdef inline floating block_sum(const floating *x, Py_ssize_t n) noexcept nogil:
     """Sum of one block."""
-    cdef floating lanes[LANES]
-    cdef Py_ssize_t lane, _group
-    for lane in range(LANES):
-        lanes[lane] = 0
-    for _group in range(n // LANES):
-        for lane in range(LANES):
-            lanes[lane] += x[lane]
-        x += LANES
-    for lane in range(n % LANES):
-        lanes[lane] += x[lane]
-    return fold(lanes)
+    if floating is float:
+        return fb_sum_f(x, n)
+    else:
+        return fb_sum_d(x, n)
 
 
 cdef inline floating block_squares(
     const floating *x, Py_ssize_t n, floating k, floating *sum
 ) noexcept nogil:
     """Sum of (x - k)^2 over one block; *sum is that of x - k."""
-    cdef floating first[LANES]
-    cdef floating second[LANES]
-    cdef floating d
-    cdef Py_ssize_t lane, _group
-    for lane in range(LANES):
-        first[lane] = 0
-        second[lane] = 0
-    for _group in range(n // LANES):
-        for lane in range(LANES):
-            d = x[lane] - k
-            first[lane] += d
-            second[lane] += d * d
-        x += LANES
-    for lane in range(n % LANES):
-        d = x[lane] - k
-        first[lane] += d
-        second[lane] += d * d
-    sum[0] = fold(first)
-    return fold(second)
+    if floating is float:
+        return fb_squares_f(x, n, k, sum)
+    else:
+        return fb_squares_d(x, n, k, sum)
+
+
+cdef inline void add_products(
+    const floating *d, const floating *w, const floating *x, Py_ssize_t n, floating k,
+    double *total, double *dot
+) noexcept nogil:
+    """Add sum(d * w) to *total and sum(d * w * (x - k)) to *dot; w NULL is 1."""
+    cdef Py_ssize_t size
+    cdef floating sum, product
+    while n > 0:
+        size = min(<Py_ssize_t>BLOCK, n)
+        if floating is float:
+            if w != NULL:
+                product = fb_weighted_f(d, w, x, size, k, &sum)
+            else:
+                product = fb_products_f(d, x, size, k, &sum)
+        else:
+            if w != NULL:
+                product = fb_weighted_d(d, w, x, size, k, &sum)
+            else:
+                product = fb_products_d(d, x, size, k, &sum)
+        total[0] += sum
+        dot[0] += product
+        d += size
+        x += size
+        n -= size
+        if w != NULL:
+            w += size
 
 
 cdef inline bint finite(double x) noexcept nogil:
@@ -135,23 +143,27 @@ cdef inline void merge_wide(
     merge(into, <double>n, mean, m2)
 
 
+cdef inline floating beginning(const floating *x, Py_ssize_t n) noexcept nogil:
+    """Mean of the first numbers of a run, which its deviations are taken from."""
+    if n <= FIRST:
+        return block_sum(x, n) * <floating>(1.0 / n)
+    return block_sum(x, <Py_ssize_t>FIRST) * <floating>(1.0 / FIRST)
+
+
 cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noexcept nogil:
     """Merge the moments of a contiguous run into *into."""
-    cdef Py_ssize_t size, first
+    cdef Py_ssize_t size
     cdef floating k, sum, squares
+    cdef double inverse
     while n > 0:
         size = min(<Py_ssize_t>BLOCK, n)
-        if into.count < FIRST:
-            first = min(<Py_ssize_t>FIRST, size)
-            k = block_sum(x, first) / first
-        else:
-            k = <floating>into.mean
+        inverse = 1.0 / size
+        k = <floating>into.mean if into.count >= FIRST else beginning(x, size)
         squares = block_squares(x, size, k, &sum)
-        if finite(squares):
-            merge(into, <double>size, k + <double>sum / <double>size,
-                  squares - <double>sum * <double>sum / <double>size)
-        else:
+        if not finite(squares):
             merge_wide(into, x, size, 1)
+        else:
+            merge(into, <double>size, k + sum * inverse, squares - sum * (sum * inverse))
         x += size
         n -= size
 
