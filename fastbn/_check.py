@@ -1,6 +1,7 @@
 """Argument checks of the public functions: one function and one message for each rule.
 
 Checks come first and change nothing. A message names the argument, the rule and the value got.
+Those of arrays are in layers/_check.py.
 """
 
 import math
@@ -8,7 +9,6 @@ import operator
 
 import numpy as np
 
-F2, F4, F8 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 _MAX_BYTES = np.iinfo(np.intp).max
 
 
@@ -17,102 +17,6 @@ class MissingKeyError(KeyError, ValueError):
 
     def __str__(self):
         return self.args[0]
-
-
-def floats(names, *values):
-    """Arrays as the kernels want them: one dtype, C order, aligned, native byte order.
-
-    Parameters
-    ----------
-    names : tuple of str
-        The arguments' names, for messages.
-    *values : array_like
-
-    Returns
-    -------
-    dtype : numpy.dtype
-        Dtype of the results: NumPy's promotion, and float64 where that gives an integer or bool.
-    *arrays : ndarray
-        float32 or float64; float16 is computed in float32. An array that fits is not copied.
-    """
-    dtype = getattr(values[0], "dtype", None)
-    if dtype is F8 or dtype is F4:
-        for value in values:
-            if type(value) is not np.ndarray or value.dtype is not dtype:
-                break
-            flags = value.flags
-            if not (flags.c_contiguous and flags.aligned):
-                break
-        else:
-            return dtype, *values
-    arrays = [array(name, value) for name, value in zip(names, values, strict=True)]
-    dtype = promotion(*(a.dtype for a in arrays))
-    kernel = F4 if dtype == F2 else dtype
-    return dtype, *(np.require(a, kernel, ["C", "A"]) for a in arrays)
-
-
-def promotion(*dtypes):
-    """What NumPy makes of arrays of these dtypes together; float64 instead of integers and bool."""
-    dtype = np.result_type(*dtypes)
-    return F8 if dtype.kind in "biu" else dtype.newbyteorder("=")
-
-
-def _plain(name, value):
-    if type(value) is not np.ndarray:
-        if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"{name} must be a plain array; got a masked array")
-        try:
-            value = np.asarray(value)
-        except ValueError as error:
-            raise TypeError(f"{name} must be an array of numbers; got {error}") from None
-    return value
-
-
-def array(name, value):
-    """An array of real numbers, as it is: `floats` without the conversion."""
-    value = _plain(name, value)
-    if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
-        raise TypeError(
-            f"{name} must hold real numbers of at most 64 bits; got dtype {value.dtype}"
-        )
-    return value
-
-
-def cast(dtype, *arrays):
-    """Results in the dtype that `floats` announced: only float16 needs a conversion."""
-    if dtype == F2:
-        with np.errstate(over="ignore"):  # a float16 overflow is infinity, not news
-            arrays = tuple(a.astype(F2) for a in arrays)
-    return arrays[0] if len(arrays) == 1 else arrays
-
-
-def ndim(name, array, count, layout):
-    """`array` has `count` axes, called `layout`."""
-    if array.ndim != count:
-        raise ValueError(f"{name} must be {layout}; got shape {array.shape}")
-
-
-def shape(name, array, expected, why):
-    """`array` has the shape `expected`; `why` says where that comes from."""
-    if array.shape != expected:
-        raise ValueError(f"{name} must have shape {expected} ({why}); got {array.shape}")
-
-
-def size(name, *lengths):
-    """An array of these lengths can be addressed at all. As in NumPy, a 0 excuses no other."""
-    if math.prod(filter(None, lengths)) * 8 > _MAX_BYTES:
-        raise ValueError(f"{name} would have shape {lengths}, more than memory can address")
-
-
-def labels(y, N):
-    """Class labels (N,) as intp; whether they are in range, the kernel says."""
-    array = _plain("y", y)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"y must hold integer class labels; got dtype {array.dtype}")
-    shape("y", array, (N,), "one label for every row of x")
-    if array.dtype == np.uint64 and N and array.max() > _MAX_BYTES:
-        array = np.minimum(array, _MAX_BYTES)  # out of range either way
-    return np.require(array, np.intp, ["C", "A"])
 
 
 def integer(name, value, minimum):
@@ -171,25 +75,3 @@ def _float(name, value):
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number; got {value!r}") from None
-
-
-def cache(value, kind, made_by):
-    """A cache is one that `made_by` returned."""
-    if not isinstance(value, kind):
-        raise wrong_cache(value, made_by)
-    return value
-
-
-def unpack(value, count, made_by):
-    """A cache that is a plain tuple of at least `count` items; the first `count` of them."""
-    if not isinstance(value, (tuple, list)) or len(value) < count:
-        raise wrong_cache(value, made_by)
-    return value[:count]
-
-
-def wrong_cache(value, made_by):
-    """The error to raise for a cache that `made_by` did not return."""
-    got = type(value).__name__
-    if isinstance(value, (tuple, list)):
-        got = f"a {got} of {len(value)}"
-    return TypeError(f"cache must be the one that {made_by} returned; got {got}")

@@ -12,7 +12,10 @@ starve BLAS's threads, and alternating the two costs several times what either t
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
+cimport numpy as cnp
+from numpy cimport ndarray
 
+from ._arrays cimport data, single, view
 from ._tile cimport DEPTH, MR, NR_BYTES, edge_tile, pack_panel, tile_columns
 
 cdef enum:
@@ -51,28 +54,34 @@ cdef void _block(
         k += depth
 
 
-def scratch_sizes(const floating[:, :] a not None, const floating[:, :] b not None):
+def scratch_sizes(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, Py_ssize_t itemsize):
     """Numbers of scratch that matmul wants: shared, and for every thread."""
-    cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), K = a.shape[1]
-    return (b.shape[1] + NR - 1) // NR * NR * K, MR * min(K, <Py_ssize_t>DEPTH)
+    cdef Py_ssize_t NR = NR_BYTES // itemsize
+    return (N + NR - 1) // NR * NR * K, MR * min(K, <Py_ssize_t>DEPTH)
 
 
-def matmul(const floating[:, :] a not None, const floating[:, :] b not None,
-           const floating[:] bias, floating[:, ::1] out not None,
-           floating[::1] shared not None, floating[:, ::1] scratch not None, int num_threads):
-    """out = a b (+ bias, which may be None). a and b may be transposed views."""
-    cdef Py_ssize_t M = out.shape[0], N = out.shape[1], K = a.shape[1]
-    cdef Py_ssize_t a_row = a.strides[0] // sizeof(floating)
-    cdef Py_ssize_t a_depth = a.strides[1] // sizeof(floating)
-    cdef Py_ssize_t b_depth = b.strides[0] // sizeof(floating)
-    cdef Py_ssize_t b_column = b.strides[1] // sizeof(floating)
-    cdef const floating *a0 = &a[0, 0] if K > 0 else NULL
-    cdef const floating *b0 = &b[0, 0] if K > 0 else NULL
-    cdef const floating *bias0 = &bias[0] if bias is not None else NULL
-    cdef floating *packed = &shared[0] if K > 0 else NULL
-    cdef floating *panels = &scratch[0, 0] if K > 0 else NULL
+cdef int _matmul(
+    floating _, ndarray a, ndarray b, ndarray bias, ndarray out, ndarray shared, ndarray panels,
+    int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef Py_ssize_t M = cnp.PyArray_DIM(out, 0), N = cnp.PyArray_DIM(out, 1)
+    cdef Py_ssize_t K = cnp.PyArray_DIM(a, 1)
+    cdef const floating *a0 = <const floating *>view(a, itemsize, M, K)
+    cdef const floating *b0 = <const floating *>view(b, itemsize, K, N)
+    cdef const floating *bias0 = NULL
+    cdef floating *out0 = <floating *>data(out, itemsize, M * N)
+    cdef Py_ssize_t a_row = cnp.PyArray_STRIDE(a, 0) // <Py_ssize_t>itemsize
+    cdef Py_ssize_t a_depth = cnp.PyArray_STRIDE(a, 1) // <Py_ssize_t>itemsize
+    cdef Py_ssize_t b_depth = cnp.PyArray_STRIDE(b, 0) // <Py_ssize_t>itemsize
+    cdef Py_ssize_t b_column = cnp.PyArray_STRIDE(b, 1) // <Py_ssize_t>itemsize
     cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), padded = (N + NR - 1) // NR * NR
+    cdef Py_ssize_t panel = MR * min(K, <Py_ssize_t>DEPTH)
+    cdef floating *packed = <floating *>data(shared, itemsize, padded * K)
+    cdef floating *panels0 = <floating *>data(panels, itemsize, num_threads * panel)
     cdef Py_ssize_t tall = MC, wide = NC, down, across, task, i, j, k
+    if bias is not None:
+        bias0 = <const floating *>data(bias, itemsize, N)
     while (M + tall - 1) // tall * ((N + wide - 1) // wide) < TASKS and wide > NC // 4:
         if tall > MC // 4:
             tall //= 2
@@ -94,7 +103,17 @@ def matmul(const floating[:, :] a not None, const floating[:, :] b not None,
             _block(a0 + i * a_row, a_row, a_depth,
                    <const floating *>packed, padded, j,
                    bias0 + j if bias0 != NULL else NULL, min(tall, M - i), min(wide, N - j), K,
-                   &out[i, j], N, panels + threadid() * MR * min(<Py_ssize_t>DEPTH, K))
+                   out0 + i * N + j, N, panels0 + threadid() * panel)
+    return 0
+
+
+def matmul(ndarray a not None, ndarray b not None, ndarray bias, ndarray out not None,
+           ndarray shared not None, ndarray panels not None, int num_threads):
+    """out = a b (+ bias, which may be None). a and b may be transposed views."""
+    if single(out):
+        _matmul(<float>0, a, b, bias, out, shared, panels, num_threads)
+    else:
+        _matmul(<double>0, a, b, bias, out, shared, panels, num_threads)
 
 
 cdef void _sum_columns(
@@ -111,10 +130,20 @@ cdef void _sum_columns(
         out[c] = <floating>total[c]
 
 
-def column_sums(const floating[:, ::1] x not None, floating[::1] out not None, int num_threads):
-    """out[j] = sum of x[:, j], carried in double"""
-    cdef Py_ssize_t N = x.shape[0], D = x.shape[1], task
+cdef int _column_sums(floating _, ndarray x, ndarray out, int num_threads) except -1:
+    cdef Py_ssize_t N = cnp.PyArray_DIM(x, 0), D = cnp.PyArray_DIM(x, 1), task
+    cdef const floating *x0 = <const floating *>data(x, sizeof(floating), N * D)
+    cdef floating *out0 = <floating *>data(out, sizeof(floating), D)
     for task in prange((D + COLUMNS - 1) // COLUMNS, nogil=True, schedule="static",
                        num_threads=num_threads):
-        _sum_columns(&x[0, task * COLUMNS], N, D, min(<Py_ssize_t>COLUMNS, D - task * COLUMNS),
-                     &out[task * COLUMNS])
+        _sum_columns(x0 + task * COLUMNS, N, D, min(<Py_ssize_t>COLUMNS, D - task * COLUMNS),
+                     out0 + task * COLUMNS)
+    return 0
+
+
+def column_sums(ndarray x not None, ndarray out not None, int num_threads):
+    """out[j] = sum of x[:, j], carried in double; x is (N, D)"""
+    if single(x):
+        _column_sums(<float>0, x, out, num_threads)
+    else:
+        _column_sums(<double>0, x, out, num_threads)

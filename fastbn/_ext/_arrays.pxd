@@ -37,6 +37,17 @@ cdef inline void *numbers(ndarray x, int typenum, Py_ssize_t size) except? NULL:
     return cnp.PyArray_DATA(x)
 
 
+cdef inline void *view(
+    ndarray x, size_t itemsize, Py_ssize_t rows, Py_ssize_t columns
+) except? NULL:
+    """The first of an aligned (rows, columns) array of floats with any strides."""
+    if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_DIM(x, 0) != rows
+            or cnp.PyArray_DIM(x, 1) != columns or not cnp.PyArray_ISALIGNED(x)
+            or cnp.PyArray_TYPE(x) != (cnp.NPY_FLOAT32 if itemsize == 4 else cnp.NPY_FLOAT64)):
+        _refuse(x, cnp.NPY_FLOAT32 if itemsize == 4 else cnp.NPY_FLOAT64, rows * columns)
+    return cnp.PyArray_DATA(x)
+
+
 cdef inline void *scratch(ndarray x, size_t itemsize, Py_ssize_t size) except? NULL:
     """data from the first whole cache line on: x has 16 numbers more than `size`.
 

@@ -607,3 +607,15 @@ def blend(ndarray running not None, double momentum, ndarray batch not None, Py_
         _blend(<float>0, running, momentum, batch, row, C, out)
     else:
         _blend(<double>0, running, momentum, batch, row, C, out)
+
+
+def given(ndarray mean not None, ndarray var not None, Py_ssize_t C, double eps,
+          ndarray stats not None):
+    """The mean and rstd of stats (2, C) from running statistics, all double."""
+    cdef const double *mean0 = <const double *>data(mean, 8, C)
+    cdef const double *var0 = <const double *>data(var, 8, C)
+    cdef double *stats0 = <double *>data(stats, 8, 2 * C)
+    cdef Py_ssize_t c
+    for c in range(C):
+        stats0[c] = mean0[c]
+        stats0[C + c] = 1 / sqrt(var0[c] + eps)

@@ -189,6 +189,32 @@ def empty(tuple shape not None, dtype):
         PyDataMem_SetHandler(before)
 
 
+def plain_dtype(tuple arrays not None):
+    """The dtype of arrays that kernels take as they are; None if one of them is not such.
+
+    That is: exactly numpy.ndarray, all float32 or all float64, contiguous, aligned, native.
+    """
+    cdef cnp.ndarray array
+    cdef int typenum = -1
+    for each in arrays:
+        if type(each) is not cnp.ndarray:
+            return None
+        array = <cnp.ndarray>each
+        if typenum == -1:
+            typenum = cnp.PyArray_TYPE(array)
+        if (cnp.PyArray_TYPE(array) != typenum
+                or not cnp.PyArray_IS_C_CONTIGUOUS(array)
+                or not cnp.PyArray_ISALIGNED(array) or not cnp.PyArray_ISNOTSWAPPED(array)):
+            return None
+    if typenum == cnp.NPY_FLOAT32:
+        return FLOAT32
+    return FLOAT64 if typenum == cnp.NPY_FLOAT64 else None
+
+
+FLOAT32 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
+FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
+
+
 def set_limit(size_t size):
     """Hold at most `size` bytes of released blocks from now on."""
     global limit

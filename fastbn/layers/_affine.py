@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
+from .._memory import empty
 from .._threads import threads_for
+from . import _check
 
 # A multiply-add in a register tile costs about a twentieth of a pass over a number.
 _FMA = 20
@@ -16,17 +18,17 @@ _FMA = 20
 def matmul(a, b, bias=None):
     """``a @ b + bias`` for 2-D float arrays of one dtype; transposed views are welcome."""
     (M, K), N = a.shape, b.shape[1]
-    out = np.empty((M, N), a.dtype)
+    out = empty((M, N), a.dtype)
     if out.size:
         num_threads = threads_for(M * N * K // _FMA)
-        shared, scratch = _ext.affine.scratch_sizes(a, b)
+        shared, panels = _ext.affine.scratch_sizes(M, N, K, out.itemsize)
         _ext.affine.matmul(
             a,
             b,
             bias,
             out,
             np.empty(shared, a.dtype),
-            np.empty((num_threads, scratch), a.dtype),
+            np.empty(num_threads * panels, a.dtype),
             num_threads,
         )
     return out

@@ -1,13 +1,15 @@
 """Batch normalization of (N, D) and, over channels, of (N, C, H, W)."""
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
+from . import _check
 
 
 class BatchNormCache(NamedTuple):
@@ -27,6 +29,7 @@ _LARGE = 32 << 20
 _PRIVATE = 1 << 20
 
 
+@lru_cache(256)
 def _blocks(N, C, L, itemsize):
     """How the kernel cuts its work, by the shape alone: (channels of a block, parts of N).
 
@@ -52,6 +55,7 @@ def _blocks(N, C, L, itemsize):
 
 
 _LAYOUTS = {2: "(N, D)", 4: "(N, C, H, W)"}
+_NAMES = ("x", "gamma", "beta")
 
 
 def _forward(x, gamma, beta, bn_param, axes, relu=False):
@@ -60,24 +64,24 @@ def _forward(x, gamma, beta, bn_param, axes, relu=False):
     mode = _check.key(bn_param, "bn_param", "mode")
     if not isinstance(mode, str) or mode not in ("train", "test"):
         raise ValueError(f'Invalid forward batchnorm mode "{mode}"')
-    given = ()
-    if mode == "test":  # the running statistics are operands like the others
-        given = [key for key in ("running_mean", "running_var") if bn_param.get(key) is not None]
+    train = mode == "train"
     given_x = x
-    dtype, x, gamma, beta, *_ = _check.floats(
-        ("x", "gamma", "beta", *(f"bn_param[{key!r}]" for key in given)),
-        x,
-        gamma,
-        beta,
-        *(bn_param[key] for key in given),
-    )
+    if train:
+        dtype, x, gamma, beta = _check.floats(_NAMES, x, gamma, beta)
+    else:  # the running statistics are operands like the others
+        names, operands = _NAMES, [x, gamma, beta]
+        for key in ("running_mean", "running_var"):
+            if bn_param.get(key) is not None:
+                names += (f"bn_param[{key!r}]",)
+                operands.append(bn_param[key])
+        dtype, x, gamma, beta, *_ = _check.floats(names, *operands)
     own = getattr(given_x, "dtype", None)  # what x alone would give: the running statistics' dtype
     if own is not dtype:
         own = _check.promotion(np.asarray(given_x).dtype)
-    _check.ndim("x", x, axes, _LAYOUTS[axes])
     shape = x.shape
+    if len(shape) != axes:
+        _check.ndim("x", x, axes, _LAYOUTS[axes])
     N, C = shape[:2]
-    L = 1 if axes == 2 else shape[2] * shape[3]
     _check.shape("gamma", gamma, (C,), "one for every channel of x")
     _check.shape("beta", beta, (C,), "one for every channel of x")
     eps = _check.number(bn_param, "bn_param", "eps", 1e-5)
@@ -86,53 +90,42 @@ def _forward(x, gamma, beta, bn_param, axes, relu=False):
     var = _running(bn_param, "running_var", C, own)
 
     out = empty(shape, x.dtype)
-    if not x.size:  # nothing to take statistics of: the running ones stay
+    size = x.size
+    if size:
+        L = size // (N * C)
+        width, parts = _blocks(N, C, L, x.itemsize)
+        cut = (x, N, C, L, width, parts, gamma, beta)
+        num_threads = threads_for(size // 2)
+        streaming = streams(x, out)
+    if not size:  # nothing to take statistics of: the running ones stay
         stats = np.zeros((2, C))
         mean, var = mean.copy(), var.copy()
+    elif train:
+        stats = np.empty((3, C))
+        partial = np.empty(2 * parts * C)
+        _ext.batchnorm.forward(*cut, eps, relu, streaming, out, stats, partial, num_threads)
+        mean = _blend(momentum, mean, stats, 0, own)
+        var = _blend(momentum, var, stats, 2, own)
     else:
-        width, parts = _blocks(N, C, L, x.itemsize)
-        num_threads = threads_for(x.size // 2)
-        streaming = streams(x, out)
-        if mode == "train":
-            stats = np.empty((3, C))
-            _ext.batchnorm.forward(
-                x,
-                N,
-                C,
-                L,
-                width,
-                parts,
-                gamma,
-                beta,
-                eps,
-                relu,
-                streaming,
-                out,
-                stats,
-                np.empty(2 * parts * C),
-                num_threads,
-            )
-            mean = _blend(momentum, mean, stats, 0, own)
-            var = _blend(momentum, var, stats, 2, own)
-        else:
-            stats = np.array([mean, var], np.float64)
-            with np.errstate(all="ignore"):  # a running variance of -eps is the caller's business
-                stats[1] = 1 / np.sqrt(stats[1] + eps)
-            _ext.batchnorm.normalize(
-                x, N, C, L, width, parts, gamma, beta, stats, relu, streaming, out, num_threads
-            )
-            mean, var = mean.copy(), var.copy()
+        stats = np.empty((2, C))
+        _ext.batchnorm.given(
+            mean.astype(_check.F8, copy=False), var.astype(_check.F8, copy=False), C, eps, stats
+        )
+        _ext.batchnorm.normalize(*cut, stats, relu, streaming, out, num_threads)
+        mean, var = mean.copy(), var.copy()
     bn_param["running_mean"] = mean
     bn_param["running_var"] = var
     if dtype is not x.dtype:
         out, x, gamma = _check.cast(dtype, out, x, gamma)
-    return out, BatchNormCache(x, gamma, stats, mode == "test")
+    return out, BatchNormCache(x, gamma, stats, not train)
 
 
 def _running(bn_param, key, C, dtype):
     value = bn_param.get(key)
     if value is None:
         return np.zeros(C, dtype)
+    if _check.plain_dtype((value,)) is dtype and value.shape == (C,):
+        return value
     name = f"bn_param[{key!r}]"
     array = _check.cast(*_check.floats((name,), value))
     _check.shape(name, array, (C,), "one for every channel of x")
@@ -141,11 +134,13 @@ def _running(bn_param, key, C, dtype):
 
 def _blend(momentum, running, stats, row, own):
     """New running statistics, in the dtype that NumPy would give them."""
-    dtype = own if running.dtype is own else np.promote_types(running.dtype, own)
-    _, running = _check.floats(("running",), running.astype(dtype, copy=False))
+    dtype = own
+    if running.dtype is not own or own.itemsize < 4:
+        dtype = np.promote_types(running.dtype, own)
+        _, running = _check.floats(("running",), running.astype(dtype, copy=False))
     blend = np.empty(running.shape, running.dtype)
     _ext.batchnorm.blend(running, momentum, stats, row, blend.size, blend)
-    return _check.cast(dtype, blend)
+    return blend if dtype is blend.dtype else _check.cast(dtype, blend)
 
 
 def _backward(dout, cache, made_by):
@@ -153,10 +148,11 @@ def _backward(dout, cache, made_by):
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
     _check.shape("dout", dout, x.shape, "that of x")
     N, C = x.shape[:2]
+    size = x.size
     dx = empty(x.shape, x.dtype)
-    if not x.size:
+    if not size:
         return _check.cast(dtype, dx, np.zeros(C, x.dtype), np.zeros(C, x.dtype))
-    L = x.size // (N * C)
+    L = size // (N * C)
     dgamma, dbeta = np.empty(C, x.dtype), np.empty(C, x.dtype)
     width, parts = _blocks(N, C, L, x.itemsize)
     _ext.batchnorm.backward(
@@ -176,7 +172,7 @@ def _backward(dout, cache, made_by):
         dgamma,
         dbeta,
         np.empty(2 * parts * C),
-        threads_for(x.size),
+        threads_for(size),
     )
     return _check.cast(dtype, dx, dgamma, dbeta)
 

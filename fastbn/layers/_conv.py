@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
+from .._memory import empty
 from .._threads import threads_for
+from . import _check
 from ._affine import matmul
 from ._im2col import im2col_6d, im2col_cython, output_size
 from ._lazy import LazyArray
@@ -42,7 +44,7 @@ def _geometry(x, w, b, conv_param):
 def _forward(x, w, b, conv_param):
     dtype, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
     pad, stride, OH, OW = _geometry(x, w, b, conv_param)
-    out = np.empty((len(x), len(w), OH, OW), x.dtype)
+    out = empty((len(x), len(w), OH, OW), x.dtype)
     if not (x.size and w.size):
         out[...] = b[:, None, None]  # patches of nothing but padding
     else:
@@ -126,7 +128,7 @@ def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]
         return _check.cast(dtype, np.zeros_like(x), np.zeros_like(w), db)
     num_threads = threads_for(dout.size * w[0].size // 4)
     _, _, shared, scratch, offsets = _ext.conv.scratch_sizes(x, w, pad, stride, dout)
-    dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty_like(b)
+    dx, dw, db = empty(x.shape, x.dtype), np.empty_like(w), np.empty_like(b)
     _ext.conv.backward(
         dout,
         x,

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
+from .._memory import empty
 from .._threads import threads_for
+from . import _check
 
 
 def output_size(size, filter_size, padding, stride):
@@ -84,7 +86,7 @@ def im2col_cython(
     _check.ndim("x", x, 4, "(N, C, H, W)")
     kh, kw, padding, stride, OH, OW = field(x.shape, field_height, field_width, padding, stride)
     N, C = x.shape[:2]
-    cols = np.empty((C * kh * kw, OH * OW * N), x.dtype)
+    cols = empty((C * kh * kw, OH * OW * N), x.dtype)
     if not x.size:
         cols.fill(0)  # patches of nothing but padding
     else:
@@ -128,7 +130,7 @@ def col2im_cython(
     N, C = shape[:2]
     kh, kw, padding, stride, OH, OW = field(shape, field_height, field_width, padding, stride)
     _check.shape("cols", cols, (C * kh * kw, OH * OW * N), "what im2col_cython returns")
-    x = np.empty(shape, cols.dtype)
+    x = empty(shape, cols.dtype)
     if x.size:
         _ext.im2col.col2im(cols, kh, kw, padding, stride, OH, OW, x, threads_for(cols.size))
     return _check.cast(dtype, x)
@@ -164,7 +166,7 @@ def col2im_6d_cython(
     N, C = shape[:2]
     kh, kw, pad, stride, OH, OW = field(shape, HH, WW, pad, stride, ("HH", "WW", "pad", "stride"))
     _check.shape("cols", cols, (C, kh, kw, N, OH, OW), "channels, filter, images, output")
-    x = np.empty(shape, cols.dtype)
+    x = empty(shape, cols.dtype)
     if x.size:
         _ext.im2col.col2im_6d(
             cols.reshape(C * kh * kw, N, OH * OW),
@@ -183,7 +185,7 @@ def col2im_6d_cython(
 def im2col_6d(x, kh, kw, pad, stride, OH, OW):
     """Columns with the image index slowest, (C * kh * kw, N * OH * OW), of checked arguments."""
     N, C = x.shape[:2]
-    cols = np.empty((C * kh * kw, N, OH * OW), x.dtype)
+    cols = empty((C * kh * kw, N, OH * OW), x.dtype)
     if not x.size:
         cols.fill(0)
     else:

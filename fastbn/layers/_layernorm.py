@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
+from . import _check
 
 
 class LayerNormCache(NamedTuple):

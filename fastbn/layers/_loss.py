@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
 from .._memory import empty
 from .._threads import threads_for
+from . import _check
 
 # An exponential costs about what ten passes over a number do.
 _EXP = 10

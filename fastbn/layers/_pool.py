@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
+from . import _check
 from ._im2col import im2col_cython, output_size
 from ._lazy import LazyArray
 
@@ -18,29 +19,42 @@ _BYTE = np.dtype(np.uint8)
 def _window(x, pool_param):
     """Check x and pool_param; (height, width, stride, OH, OW)."""
     _check.ndim("x", x, 4, "(N, C, H, W)")
-    height, width, stride = (
-        _check.integer(f"pool_param[{key!r}]", _check.key(pool_param, "pool_param", key), 1)
-        for key in ("pool_height", "pool_width", "stride")
-    )
-    H, W = x.shape[2:]
+    height = _size(pool_param, "pool_height")
+    width = _size(pool_param, "pool_width")
+    stride = _size(pool_param, "stride")
+    _, _, H, W = x.shape
     if height > H or width > W:
         raise ValueError(
             f"pool_param must describe a window that fits the image {H}x{W}; got {height}x{width}"
         )
-    OH, OW = output_size(H, height, 0, stride), output_size(W, width, 0, stride)
-    return height, width, stride, OH, OW
+    return (
+        height,
+        width,
+        stride,
+        output_size(H, height, 0, stride),
+        output_size(W, width, 0, stride),
+    )
 
 
-def _tiles(x, pool_param):
+def _size(pool_param, key):
+    value = _check.key(pool_param, "pool_param", key)
+    if type(value) is int and 0 < value < 1 << 31:
+        return value
+    return _check.integer(f"pool_param[{key!r}]", value, 1)
+
+
+def _tiles(x, window):
     """Whether the windows are square and tile the image: the course's "reshape" case."""
-    height, width, stride, _, _ = _window(x, pool_param)
+    height, width, stride, _, _ = window
     return height == width == stride and not (x.shape[2] % height or x.shape[3] % width)
 
 
-def _forward(x, pool_param, want_places=False):
-    """out, and the places of the maxima in their windows if they are wanted and can be told."""
-    dtype, x = _check.floats(("x",), x)
-    height, width, stride, OH, OW = _window(x, pool_param)
+def _forward(x, window, want_places=False):
+    """out, and the places of the maxima in their windows if they are wanted and can be told.
+
+    x: as `_check.floats` gives it.
+    """
+    height, width, stride, OH, OW = window
     N, C, H, W = x.shape
     out = empty((N, C, OH, OW), x.dtype)
     places = None
@@ -50,18 +64,27 @@ def _forward(x, pool_param, want_places=False):
         num_threads = threads_for(out.size * height * width)
         work = np.empty(_ext.pool.scratch_size(H, W, height, width, stride, num_threads), x.dtype)
         _ext.pool.forward(x, N * C, H, W, height, width, stride, out, places, work, num_threads)
-    return _check.cast(dtype, out), places
+    return out, places
 
 
-def _backward(dout, x, pool_param, shared, places=None):
+def _backward(dout, x, pool_param, places, sharing):
+    """sharing: whether equal maxima share the gradient; None: where windows tile the image."""
     dtype, dout, x = _check.floats(("dout", "x"), dout, x)
-    height, width, stride, OH, OW = _window(x, pool_param)
+    window = height, width, stride, OH, OW = _window(x, pool_param)
     N, C, H, W = x.shape
+    tiles = sharing is not False and _tiles(x, window)
+    if sharing and not tiles:
+        raise ValueError(
+            "cache must come from windows of equal height, width and stride that tile the image;"
+            f" got {dict(pool_param)}"
+        )
     _check.shape("dout", dout, (N, C, OH, OW), "that of the output")
     dx = empty(x.shape, x.dtype)
     if x.size:
-        if places is None and not shared:
-            _, places = _forward(x, pool_param, want_places=True)
+        if tiles:
+            places = None
+        elif places is None:
+            _, places = _forward(x, window, want_places=True)
         num_threads = threads_for(2 * dout.size * height * width)
         work = np.empty(_ext.pool.scratch_size(H, W, height, width, stride, num_threads), x.dtype)
         _ext.pool.backward(
@@ -74,7 +97,7 @@ def _backward(dout, x, pool_param, shared, places=None):
             height,
             width,
             stride,
-            shared,
+            tiles,
             streams(dout, x, dx),
             dx,
             work,
@@ -129,7 +152,9 @@ def max_pool_forward_naive(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple
     The name is the course's; the computation is the compiled one. The loops are in
     :func:`fastbn.reference.max_pool_forward_naive`.
     """
-    return _forward(x, pool_param)[0], (x, pool_param)
+    dtype, x_ = _check.floats(("x",), x)
+    out, _ = _forward(x_, _window(x_, pool_param))
+    return _check.cast(dtype, out), (x, pool_param)
 
 
 def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
@@ -154,7 +179,7 @@ def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
         If `cache` is not a max pooling cache, or `dout` differs in shape from the output.
     """
     x, pool_param, places = _source(cache)
-    return _backward(dout, x, pool_param, False, places)
+    return _backward(dout, x, pool_param, places, False)
 
 
 def max_pool_forward_reshape(
@@ -181,16 +206,21 @@ def max_pool_forward_reshape(
         As in :func:`max_pool_forward_naive`, or if the windows do not tile the image.
     """
     dtype, x_ = _check.floats(("x",), x)
-    if not _tiles(x_, pool_param):
+    return _forward_reshape(dtype, x_, x, _window(x_, pool_param), pool_param)
+
+
+def _forward_reshape(dtype, x_, x, window, pool_param):
+    if not _tiles(x_, window):
         raise ValueError(
             "pool_param must have equal height, width and stride that divide the image's sides"
             f" {x_.shape[2:]}; got {dict(pool_param)}"
         )
-    size = pool_param["stride"]
-    out, _ = _forward(x_, pool_param)
+    size = window[0]
+    out, _ = _forward(x_, window)
     N, C, H, W = x_.shape
     x_reshaped = x_.reshape(N, C, H // size, size, W // size, size)
-    return _check.cast(dtype, out), (x, x_reshaped, out)
+    out = _check.cast(dtype, out)
+    return out, (x, x_reshaped, out)
 
 
 def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
@@ -214,12 +244,7 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
         As in :func:`max_pool_backward_naive`, or if the windows do not tile the image.
     """
     x, pool_param, _ = _source(cache)
-    if not _tiles(_check.array("x", x), pool_param):
-        raise ValueError(
-            "cache must come from windows of equal height, width and stride that tile the image;"
-            f" got {dict(pool_param)}"
-        )
-    return _backward(dout, x, pool_param, True)
+    return _backward(dout, x, pool_param, None, True)
 
 
 def max_pool_forward_im2col(
@@ -248,16 +273,21 @@ def max_pool_forward_im2col(
         As in :func:`max_pool_forward_naive`.
     """
 
+    dtype, x_ = _check.floats(("x",), x)
+    return _forward_im2col(dtype, x_, x, _window(x_, pool_param), pool_param)
+
+
+def _forward_im2col(dtype, x_, x, window, pool_param):
     def columns():
         _, x_ = _check.floats(("x",), x)
         height, width, stride, _, _ = _window(x_, pool_param)
         N, C, H, W = x_.shape
         return im2col_cython(x_.reshape(N * C, 1, H, W), height, width, 0, stride)
 
-    out, places = _forward(x, pool_param, want_places=True)
+    out, places = _forward(x_, window, want_places=True)
     x_cols = LazyArray(columns)
     argmax = LazyArray(lambda: np.argmax(x_cols, axis=0), places)
-    return out, (x, x_cols, argmax, pool_param)
+    return _check.cast(dtype, out), (x, x_cols, argmax, pool_param)
 
 
 def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
@@ -282,11 +312,12 @@ def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[
     TypeError, ValueError
         As in :func:`max_pool_forward_naive`.
     """
-    if _tiles(_check.array("x", x), pool_param):
-        out, cache = max_pool_forward_reshape(x, pool_param)
-        return out, ("reshape", cache)
-    out, cache = max_pool_forward_im2col(x, pool_param)
-    return out, ("im2col", cache)
+    dtype, x_ = _check.floats(("x",), x)
+    window = _window(x_, pool_param)
+    method = "reshape" if _tiles(x_, window) else "im2col"
+    forward = _forward_reshape if method == "reshape" else _forward_im2col
+    out, cache = forward(dtype, x_, x, window, pool_param)
+    return out, (method, cache)
 
 
 def max_pool_backward_fast(dout: ArrayLike, cache: Any) -> NDArray[Any]:
@@ -311,8 +342,7 @@ def max_pool_backward_fast(dout: ArrayLike, cache: Any) -> NDArray[Any]:
         As in :func:`max_pool_backward_naive`.
     """
     x, pool_param, places = _source(cache)
-    shared = _tiles(_check.array("x", x), pool_param)
-    return _backward(dout, x, pool_param, shared, None if shared else places)
+    return _backward(dout, x, pool_param, places, None)
 
 
 max_pool_backward_im2col = max_pool_backward_naive

@@ -4,9 +4,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _check, _ext
+from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
+from . import _check
 
 
 def relu_forward(x: ArrayLike) -> tuple[NDArray[Any], Any]:
