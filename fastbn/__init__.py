@@ -4,6 +4,7 @@ Replace ``cs231n.`` by ``fastbn.`` in a file's imports; see :mod:`fastbn.layers`
 """
 
 from ._ext import runtime as _runtime
+from ._memory import set_reuse_limit
 from ._threads import get_num_threads, set_num_threads
 from .config import show_config
 

@@ -21,8 +21,9 @@ STREAM = min(runtime.last_cache or 32 << 20, 64 << 20) * 2 // 3
 
 def streams(*arrays):
     """Whether a kernel that passes over these arrays should write past the caches."""
-    # The first is as large as any.
-    return arrays[0].nbytes * len(arrays) >= STREAM and sum(a.nbytes for a in arrays) >= STREAM
+    if arrays[0].nbytes * len(arrays) < STREAM:  # the first is as large as any: soon said
+        return False
+    return sum(array.nbytes for array in arrays) >= STREAM
 
 
 def set_reuse_limit(limit: int) -> None:

@@ -5,11 +5,11 @@ import platform
 
 import numpy as np
 
-from . import _ext, _threads
+from . import _ext, _memory, _threads
 
 
 def show_config(mode: str = "stdout") -> dict[str, dict[str, object]] | None:
-    """Show versions, compiler, CPU level, OpenMP and threads.
+    """Show versions, compiler, CPU level, OpenMP, threads and memory.
 
     Parameters
     ----------
@@ -19,7 +19,8 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, object]] | None:
     Returns
     -------
     dict or None
-        With ``mode="dict"``: ``versions``, ``build``, ``cpu`` and ``threads``, each a dict.
+        With ``mode="dict"``: ``versions``, ``build``, ``cpu``, ``threads`` and ``memory``, each a
+        dict.
 
     Raises
     ------
@@ -53,6 +54,13 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, object]] | None:
             "cores for this process": _threads._cores(),
             "FASTBN_NUM_THREADS": os.environ.get("FASTBN_NUM_THREADS"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        },
+        "memory": {
+            "last cache": runtime.last_cache or None,
+            "streamed from": _memory.STREAM,
+            "held for reuse": _ext.memory.held_now(),
+            "reuse limit": _ext.memory.get_limit(),
+            "FASTBN_REUSE_LIMIT": os.environ.get("FASTBN_REUSE_LIMIT"),
         },
     }
     if mode == "dict":

@@ -11,20 +11,15 @@ from numpy.typing import NDArray as _NDArray
 from .fast_layers import *
 from .layers import *
 from .layers import (
+    _fused,
     affine_backward,
     affine_forward,
-    batchnorm_backward,
-    batchnorm_forward,
     conv_backward_fast,
     conv_forward_fast,
-    layernorm_backward,
-    layernorm_forward,
     max_pool_backward_fast,
     max_pool_forward_fast,
     relu_backward,
     relu_forward,
-    spatial_batchnorm_backward,
-    spatial_batchnorm_forward,
 )
 
 
@@ -79,15 +74,14 @@ def affine_bn_relu_forward(
         ``(fc_cache, bn_cache, relu_cache)``.
     """
     out, fc_cache = affine_forward(x, w, b)
-    out, bn_cache = batchnorm_forward(out, gamma, beta, bn_param)
-    out, relu_cache = relu_forward(out)
+    out, (bn_cache, relu_cache) = _fused.batchnorm_relu_forward(out, gamma, beta, bn_param)
     return out, (fc_cache, bn_cache, relu_cache)
 
 
 def affine_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`affine_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, bn_cache, relu_cache = cache
-    dout, dgamma, dbeta = batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
+    dout, dgamma, dbeta = _fused.batchnorm_relu_backward(dout, (bn_cache, relu_cache))
     return *affine_backward(dout, fc_cache), dgamma, dbeta
 
 
@@ -116,15 +110,14 @@ def affine_ln_relu_forward(
         ``(fc_cache, ln_cache, relu_cache)``.
     """
     out, fc_cache = affine_forward(x, w, b)
-    out, ln_cache = layernorm_forward(out, gamma, beta, ln_param)
-    out, relu_cache = relu_forward(out)
+    out, (ln_cache, relu_cache) = _fused.layernorm_relu_forward(out, gamma, beta, ln_param)
     return out, (fc_cache, ln_cache, relu_cache)
 
 
 def affine_ln_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`affine_ln_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, ln_cache, relu_cache = cache
-    dout, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), ln_cache)
+    dout, dgamma, dbeta = _fused.layernorm_relu_backward(dout, (ln_cache, relu_cache))
     return *affine_backward(dout, fc_cache), dgamma, dbeta
 
 
@@ -186,15 +179,14 @@ def conv_bn_relu_forward(
         ``(conv_cache, bn_cache, relu_cache)``.
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
-    out, bn_cache = spatial_batchnorm_forward(out, gamma, beta, bn_param)
-    out, relu_cache = relu_forward(out)
+    out, (bn_cache, relu_cache) = _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param)
     return out, (conv_cache, bn_cache, relu_cache)
 
 
 def conv_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`conv_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     conv_cache, bn_cache, relu_cache = cache
-    dout, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
+    dout, dgamma, dbeta = _fused.spatial_batchnorm_relu_backward(dout, (bn_cache, relu_cache))
     return *conv_backward_fast(dout, conv_cache), dgamma, dbeta
 
 

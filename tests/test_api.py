@@ -781,7 +781,7 @@ def test_sizes_may_be_numpy_integers(kind, rng):
 
 def test_show_config_as_a_dict():
     config = fastbn.show_config("dict")
-    assert list(config) == ["versions", "build", "cpu", "threads"]
+    assert list(config) == ["versions", "build", "cpu", "threads", "memory"]
     assert config["versions"]["fastbn"] == fastbn.__version__
     assert config["versions"]["numpy"] == np.__version__
     assert config["build"]["compiler"] == _ext.runtime.compiler

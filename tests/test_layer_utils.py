@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from fastbn import layer_utils, reference
+from fastbn import layer_utils, layers, reference
+from fastbn.layers import _fused
+from fastbn.layers._lazy import LazyArray
 
 
 def _chain(steps):
@@ -79,3 +81,67 @@ def test_running_statistics_are_written_back(rng):
     arguments = _cases(rng, np.float64)["affine_bn_relu"][0]
     layer_utils.affine_bn_relu_forward(*arguments[:5], param)
     assert param["running_mean"].shape == param["running_var"].shape == (5,)
+
+
+FUSED = [("batchnorm", (9, 70)), ("spatial_batchnorm", (3, 5, 4, 33)), ("layernorm", (9, 70))]
+
+
+def _parts(name, x, gamma, beta, param, dout):
+    out, norm_cache = getattr(layers, f"{name}_forward")(x, gamma, beta, param)
+    relu_out, relu_cache = layers.relu_forward(out)
+    dnorm = layers.relu_backward(dout, relu_cache)
+    return relu_out, out, getattr(layers, f"{name}_backward")(dnorm, norm_cache)
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize("name, shape", FUSED)
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "nan"])
+def test_a_fused_relu_changes_no_bit(name, shape, mode, special, dtype, level, num_threads, rng):
+    x, dout = rng.standard_normal((2, *shape)).astype(dtype)
+    if special:
+        x[1] = np.nan
+    C = shape[1]
+    gamma, beta = rng.standard_normal((2, C)).astype(dtype)
+    params = [{"mode": mode, "running_var": np.full(C, 2.0, dtype)} for _ in range(2)]
+    expected, before_relu, gradients = _parts(name, x, gamma, beta, params[0], dout)
+    forward = getattr(_fused, f"{name}_relu_forward")
+    backward = getattr(_fused, f"{name}_relu_backward")
+    out, cache = forward(x, gamma, beta, params[1])
+    np.testing.assert_array_equal(out, expected)
+    for key, value in params[0].items():
+        np.testing.assert_array_equal(params[1][key], value)
+    assert LazyArray.source_of(cache[1]) is not None
+    for actual, wanted in zip(backward(dout, cache), gradients, strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+    # The relu's cache is what the part's is, and the backward pass minds what becomes of it.
+    np.testing.assert_array_equal(np.asarray(cache[1]), before_relu)
+    assert LazyArray.source_of(cache[1]) is None
+    for actual, wanted in zip(backward(dout, cache), gradients, strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+    cache[1][...] = -1
+    dx, dgamma, dbeta = backward(dout, cache)
+    assert not dgamma[np.isfinite(dgamma)].any() and not dbeta.any()
+
+
+@pytest.mark.parametrize("name, shape", FUSED)
+def test_what_cannot_be_fused_is_the_parts(name, shape, rng):
+    x, dout = rng.standard_normal((2, *shape)).astype(np.float16)
+    gamma, beta = rng.standard_normal((2, shape[1])).astype(np.float16)
+    expected, _, gradients = _parts(name, x, gamma, beta, {"mode": "train"}, dout)
+    out, cache = getattr(_fused, f"{name}_relu_forward")(x, gamma, beta, {"mode": "train"})
+    actual = getattr(_fused, f"{name}_relu_backward")(dout, cache)
+    for a, e in zip((out, *actual), (expected, *gradients), strict=True):
+        assert a.dtype == e.dtype
+        np.testing.assert_array_equal(a, e)
+
+
+@pytest.mark.parametrize("name, shape", FUSED)
+def test_a_wider_gradient_meets_a_fused_relu(name, shape, rng):
+    x = rng.standard_normal(shape).astype(np.float32)
+    dout = rng.standard_normal(shape)
+    gamma, beta = rng.standard_normal((2, shape[1])).astype(np.float32)
+    _, _, gradients = _parts(name, x, gamma, beta, {"mode": "train"}, dout)
+    _, cache = getattr(_fused, f"{name}_relu_forward")(x, gamma, beta, {"mode": "train"})
+    for a, e in zip(getattr(_fused, f"{name}_relu_backward")(dout, cache), gradients, strict=True):
+        assert a.dtype == np.float64
+        np.testing.assert_array_equal(a, e)

@@ -225,3 +225,7 @@ def set_limit(size_t size):
 def held_now():
     """Bytes of the released blocks that are held."""
     return held_bytes
+
+
+def get_limit():
+    return limit

@@ -13,6 +13,7 @@ import numpy.typing as _npt
 from .. import _check
 from ..layer_utils import *
 from ..layers import *
+from ..layers import _fused
 from . import _base
 
 _STATISTICS = ("running_mean", "running_var")
@@ -258,11 +259,12 @@ class FullyConnectedNet(_base.Net):
         norm_cache = dropout_cache = None
         out, affine_cache = layers.affine_forward(x, params[f"W{i}"], params[f"b{i}"])
         if self.normalization:
-            forward = getattr(layers, f"{self.normalization}_forward")
-            out, norm_cache = forward(
+            forward = self._normalization("forward")
+            out, (norm_cache, relu_cache) = forward(
                 out, params[f"gamma{i}"], params[f"beta{i}"], self.bn_params[i - 1]
             )
-        out, relu_cache = layers.relu_forward(out)
+        else:
+            out, relu_cache = layers.relu_forward(out)
         if self.use_dropout:
             out, dropout_cache = layers.dropout_forward(out, self.dropout_param)
         return out, (affine_cache, norm_cache, relu_cache, dropout_cache)
@@ -275,12 +277,31 @@ class FullyConnectedNet(_base.Net):
         affine_cache, norm_cache, relu_cache, dropout_cache = cache
         if self.use_dropout:
             dout = layers.dropout_backward(dout, dropout_cache)
-        dout = layers.relu_backward(dout, relu_cache)
         if self.normalization:
-            backward = getattr(layers, f"{self.normalization}_backward")
-            dout, grads[f"gamma{i}"], grads[f"beta{i}"] = backward(dout, norm_cache)
+            backward = self._normalization("backward")
+            dout, grads[f"gamma{i}"], grads[f"beta{i}"] = backward(dout, (norm_cache, relu_cache))
+        else:
+            dout = layers.relu_backward(dout, relu_cache)
         dout, grads[f"W{i}"], grads[f"b{i}"] = layers.affine_backward(dout, affine_cache)
         return dout
+
+    def _normalization(self, direction: str) -> _Any:
+        """The normalization and the relu after it: one pass if `layers` are the compiled ones."""
+        layers, name = self.layers, self.normalization
+        if layers is _base.layers:
+            return getattr(_fused, f"{name}_relu_{direction}")
+        normalize = getattr(layers, f"{name}_{direction}")
+
+        def forward(x, gamma, beta, param):
+            out, norm_cache = normalize(x, gamma, beta, param)
+            out, relu_cache = layers.relu_forward(out)
+            return out, (norm_cache, relu_cache)
+
+        def backward(dout, caches):
+            norm_cache, relu_cache = caches
+            return normalize(layers.relu_backward(dout, relu_cache), norm_cache)
+
+        return forward if direction == "forward" else backward
 
     def _set_mode(self, mode: str) -> None:
         if self.use_dropout:

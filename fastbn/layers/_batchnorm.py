@@ -59,7 +59,7 @@ _NAMES = ("x", "gamma", "beta")
 
 
 def _forward(x, gamma, beta, bn_param, axes, relu=False):
-    """out, cache, and the new running statistics in bn_param."""
+    """out, the cache and beta as computed with; the new running statistics go into bn_param."""
     _check.mapping(bn_param, "bn_param", "__setitem__")
     mode = _check.key(bn_param, "bn_param", "mode")
     if not isinstance(mode, str) or mode not in ("train", "test"):
@@ -117,7 +117,7 @@ def _forward(x, gamma, beta, bn_param, axes, relu=False):
     bn_param["running_var"] = var
     if dtype is not x.dtype:
         out, x, gamma = _check.cast(dtype, out, x, gamma)
-    return out, BatchNormCache(x, gamma, stats, not train)
+    return out, BatchNormCache(x, gamma, stats, not train), beta
 
 
 def _running(bn_param, key, C, dtype):
@@ -143,7 +143,21 @@ def _blend(momentum, running, stats, row, own):
     return blend if dtype is blend.dtype else _check.cast(dtype, blend)
 
 
-def _backward(dout, cache, made_by):
+def _output(cache, beta):
+    """The output again, without the relu that was fused with it."""
+    x, gamma, stats, _ = cache
+    out = empty(x.shape, x.dtype)
+    if x.size:
+        N, C = x.shape[:2]
+        L = x.size // (N * C)
+        cut = (x, N, C, L, *_blocks(N, C, L, x.itemsize), gamma, beta)
+        streaming, num_threads = streams(x, out), threads_for(x.size // 2)
+        _ext.batchnorm.normalize(*cut, stats, False, streaming, out, num_threads)
+    return out
+
+
+def _backward(dout, cache, made_by, beta=None):
+    """With beta, dout is that of a fused relu's output; both have the dtype of x then."""
     cache = _check.cache(cache, BatchNormCache, made_by)
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
     _check.shape("dout", dout, x.shape, "that of x")
@@ -164,7 +178,7 @@ def _backward(dout, cache, made_by):
         width,
         parts,
         gamma,
-        None,
+        beta,
         cache.stats,
         cache.constant,
         streams(dout, x, dx),
@@ -217,7 +231,7 @@ def batchnorm_forward(
     merging blocks (Chan, Golub and LeVeque, 1979), and stay accurate where the mean is large
     against the deviation. N = 0 leaves the running statistics as they are.
     """
-    return _forward(x, gamma, beta, bn_param, 2)
+    return _forward(x, gamma, beta, bn_param, 2)[:2]
 
 
 def batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
@@ -304,7 +318,7 @@ def spatial_batchnorm_forward(
     TypeError, ValueError
         As in :func:`batchnorm_forward`.
     """
-    out, cache = _forward(x, gamma, beta, bn_param, 4)
+    out, cache, _ = _forward(x, gamma, beta, bn_param, 4)
     return out, (cache, out.shape)
 
 

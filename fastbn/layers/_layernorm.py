@@ -29,6 +29,56 @@ def _chunks(N, D):
     return max(1, min(64, N // 32, N * D >> 14))
 
 
+def _forward(x, gamma, beta, ln_param, relu=False):
+    """out, the cache and beta as computed with."""
+    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
+    _check.ndim("x", x, 2, "(N, D)")
+    N, D = x.shape
+    _check.shape("gamma", gamma, (D,), "one for every column of x")
+    _check.shape("beta", beta, (D,), "one for every column of x")
+    _check.mapping(ln_param, "ln_param")
+    eps = _check.number(ln_param, "ln_param", "eps", 1e-5)
+    out = empty(x.shape, x.dtype)
+    stats = np.empty((2, N))
+    if x.size:
+        _ext.layernorm.forward(
+            x, N, D, gamma, beta, eps, relu, streams(x, out), out, stats, threads_for(x.size)
+        )
+    cache = LayerNormCache(*_check.cast(dtype, x, gamma), stats)
+    return _check.cast(dtype, out), cache, beta
+
+
+def _backward(dout, cache, beta=None):
+    """With beta, dout is that of a fused relu's output; both have the dtype of x then."""
+    cache = _check.cache(cache, LayerNormCache, "layernorm_forward")
+    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    _check.shape("dout", dout, x.shape, "that of x")
+    N, D = x.shape
+    dx = empty(x.shape, x.dtype)
+    dgamma, dbeta = np.zeros((2, D), x.dtype)
+    if x.size:
+        num_threads = threads_for(2 * x.size)
+        chunks = _chunks(N, D)
+        _ext.layernorm.backward(
+            dout,
+            x,
+            N,
+            D,
+            chunks,
+            gamma,
+            beta,
+            cache.stats,
+            streams(dout, x, dx),
+            dx,
+            dgamma,
+            dbeta,
+            np.empty(chunks * 2 * D),
+            np.empty(num_threads * _ext.layernorm.scratch_size(D, beta is not None), x.dtype),
+            num_threads,
+        )
+    return _check.cast(dtype, dx, dgamma, dbeta)
+
+
 def layernorm_forward(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Mapping[str, Any]
 ) -> tuple[NDArray[Any], Any]:
@@ -55,20 +105,7 @@ def layernorm_forward(
     TypeError, ValueError
         If an argument does not hold real numbers or its shape does not fit.
     """
-    dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
-    _check.ndim("x", x, 2, "(N, D)")
-    N, D = x.shape
-    _check.shape("gamma", gamma, (D,), "one for every column of x")
-    _check.shape("beta", beta, (D,), "one for every column of x")
-    _check.mapping(ln_param, "ln_param")
-    eps = _check.number(ln_param, "ln_param", "eps", 1e-5)
-    out = empty(x.shape, x.dtype)
-    stats = np.empty((2, N))
-    if x.size:
-        _ext.layernorm.forward(
-            x, N, D, gamma, beta, eps, False, streams(x, out), out, stats, threads_for(x.size)
-        )
-    return _check.cast(dtype, out), LayerNormCache(*_check.cast(dtype, x, gamma), stats)
+    return _forward(x, gamma, beta, ln_param)[:2]
 
 
 def layernorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
@@ -97,30 +134,4 @@ def layernorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
 
         dx = rstd * (g - mean(g) - xhat * mean(g * xhat))
     """
-    cache = _check.cache(cache, LayerNormCache, "layernorm_forward")
-    dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
-    _check.shape("dout", dout, x.shape, "that of x")
-    N, D = x.shape
-    dx = empty(x.shape, x.dtype)
-    dgamma, dbeta = np.zeros((2, D), x.dtype)
-    if x.size:
-        num_threads = threads_for(2 * x.size)
-        chunks = _chunks(N, D)
-        _ext.layernorm.backward(
-            dout,
-            x,
-            N,
-            D,
-            chunks,
-            gamma,
-            None,
-            cache.stats,
-            streams(dout, x, dx),
-            dx,
-            dgamma,
-            dbeta,
-            np.empty(chunks * 2 * D),
-            np.empty(num_threads * _ext.layernorm.scratch_size(D, False), x.dtype),
-            num_threads,
-        )
-    return _check.cast(dtype, dx, dgamma, dbeta)
+    return _backward(dout, cache)

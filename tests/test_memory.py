@@ -1,0 +1,219 @@
+"""Where results live: alignment, reuse and its limit; and stores past the caches."""
+
+import gc
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastbn
+from fastbn import _ext, _memory, layers, reference
+
+LIMIT = 256 << 20
+
+
+@pytest.fixture(autouse=True)
+def nothing_held():
+    """Each test begins with nothing held; the limit is put back."""
+    fastbn.set_reuse_limit(0)
+    fastbn.set_reuse_limit(LIMIT)
+    yield
+    fastbn.set_reuse_limit(LIMIT)
+
+
+def _held():
+    return _ext.memory.held_now()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (100, 80), (100, 82), (1 << 20,), (3, 1 << 20)])
+def test_arrays_are_ordinary(shape, dtype):
+    array = _memory.empty(shape, np.dtype(dtype))
+    assert type(array) is np.ndarray and array.shape == shape and array.dtype == dtype
+    assert array.flags.owndata and array.flags.writeable and array.flags.c_contiguous
+    array[...] = 1
+    assert array.sum() == array.size
+    if array.nbytes >= 1 << 15:
+        assert array.ctypes.data % 64 == 0
+
+
+def test_what_is_released_is_used_again():
+    first = _memory.empty((1 << 16,), np.dtype(np.float32))
+    address = first.ctypes.data
+    assert _held() == 0
+    del first
+    held = _held()
+    assert held >= 1 << 18
+    smaller = _memory.empty((60000,), np.dtype(np.float32))  # within a quarter of the block
+    assert smaller.ctypes.data == address and _held() == 0
+    other = _memory.empty((1 << 16,), np.dtype(np.float32))
+    assert other.ctypes.data != address
+    del smaller
+    much_smaller = _memory.empty((30000,), np.dtype(np.float32))
+    assert much_smaller.ctypes.data != address and _held() == held
+
+
+def test_a_view_keeps_its_memory():
+    array = _memory.empty((1 << 16,), np.dtype(np.float32))
+    array[...] = 7
+    view = array[5:10]
+    del array
+    assert _held() == 0
+    other = _memory.empty((1 << 16,), np.dtype(np.float32))
+    other[...] = 0
+    assert (view == 7).all()
+
+
+def test_the_limit_holds_and_zero_gives_everything_back():
+    fastbn.set_reuse_limit(1 << 20)
+    arrays = [_memory.empty((1 << 17,), np.dtype(np.float32)) for _ in range(5)]  # 512 KiB each
+    del arrays
+    gc.collect()
+    assert 0 < _held() <= 1 << 20
+    large = _memory.empty((1 << 20,), np.dtype(np.float64))
+    held = _held()
+    del large  # more than the limit by itself: given back, and nothing evicted for it
+    assert _held() == held
+    fastbn.set_reuse_limit(0)
+    assert _held() == 0
+    array = _memory.empty((1 << 17,), np.dtype(np.float32))
+    del array
+    assert _held() == 0
+
+
+def test_the_oldest_is_evicted_first():
+    fastbn.set_reuse_limit(3 << 18)
+    old = _memory.empty((40000,), np.dtype(np.float32))
+    new = _memory.empty((90000,), np.dtype(np.float32))
+    del old
+    del new
+    both = _held()
+    third = _memory.empty((70000,), np.dtype(np.float32))
+    address = third.ctypes.data
+    assert _held() == both  # neither fits
+    del third
+    assert _held() <= 3 << 18
+    again = _memory.empty((70000,), np.dtype(np.float32))
+    assert again.ctypes.data == address
+
+
+def test_no_more_than_so_many_blocks_are_held():
+    arrays = [_memory.empty((1 << 14,), np.dtype(np.float32)) for _ in range(100)]
+    size = 64 + arrays[0].nbytes
+    del arrays
+    gc.collect()
+    assert _held() == 64 * size
+
+
+def test_resizing_keeps_the_numbers():
+    array = _memory.empty((1 << 15,), np.dtype(np.float32))
+    array[...] = np.arange(1 << 15)
+    array.resize((1 << 16,), refcheck=False)
+    np.testing.assert_array_equal(array[: 1 << 15], np.arange(1 << 15))
+    assert not array[1 << 15 :].any()
+    array.resize((10,), refcheck=False)
+    np.testing.assert_array_equal(array, np.arange(10))
+
+
+def test_too_much_memory_is_a_memory_error():
+    with pytest.raises(MemoryError):
+        _memory.empty((1 << 45,), np.dtype(np.float64))
+    with pytest.raises(ValueError):
+        _memory.empty((1 << 61, 1 << 61), np.dtype(np.float64))
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    assert multiarray.get_handler_name() == "default_allocator"  # ours was put off again
+    assert multiarray.get_handler_name(_memory.empty((1 << 16,), np.dtype(float))) == "fastbn"
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, "1", None, True])
+def test_a_bad_limit_is_an_error(limit):
+    with pytest.raises((TypeError, ValueError), match="limit must be"):
+        fastbn.set_reuse_limit(limit)
+
+
+@pytest.mark.parametrize("text, held", [("0", False), ("", True), ("10000000", True)])
+def test_the_environment_sets_the_limit(text, held):
+    code = (
+        "import numpy as np; from fastbn import _memory, _ext\n"
+        "a = _memory.empty((1 << 16,), np.dtype('f4')); del a\n"
+        "print(_ext.memory.held_now() > 0)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"FASTBN_REUSE_LIMIT": text, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == str(held)
+
+
+def test_a_bad_environment_is_an_error():
+    run = subprocess.run(
+        [sys.executable, "-c", "import fastbn"],
+        env={"FASTBN_REUSE_LIMIT": "much", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode and "FASTBN_REUSE_LIMIT must be a number of bytes" in run.stderr
+
+
+def test_show_config_says_what_is_held():
+    array = _memory.empty((1 << 16,), np.dtype(np.float32))
+    del array
+    assert fastbn.show_config("dict")["memory"]["held for reuse"] == _held() > 0
+
+
+# Sizes around a chunk of 1 KiB, and rows that begin anywhere on a line.
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 256), (5, 257), (2, 1300), (33, 67)])
+@pytest.mark.parametrize("spatial", [False, True], ids=["columns", "images"])
+def test_streaming_changes_no_bit(shape, spatial, dtype, level, num_threads, rng, monkeypatch):
+    images = (*shape, 1, 1) if shape[1] > 200 else (*shape, 13, 17)
+    x, dout = rng.standard_normal((2, *(images if spatial else shape))).astype(dtype)
+    gamma, beta = rng.standard_normal((2, shape[1])).astype(dtype)
+    pool = {"pool_height": 2, "pool_width": 2, "stride": 2 if shape[0] % 2 else 1}
+
+    def everything():
+        if spatial:
+            out, cache = layers.spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
+            yield out
+            yield from layers.spatial_batchnorm_backward(dout, cache)
+            out, cache = layers.spatial_groupnorm_forward(x, gamma, beta, shape[1], {})
+            yield out
+            yield from layers.spatial_groupnorm_backward(dout, cache)
+            if x.shape[2] > 1:
+                out, cache = layers.max_pool_forward_fast(x, pool)
+                yield out
+                yield layers.max_pool_backward_fast(out, cache)
+                tile = {"pool_height": 2, "pool_width": 2, "stride": 2}
+                even = np.ascontiguousarray(x[:, :, :12, :16])
+                out, cache = layers.max_pool_forward_fast(even, tile)
+                yield out
+                yield layers.max_pool_backward_fast(out, cache)
+        else:
+            for mode in ("train", "test"):
+                out, cache = layers.batchnorm_forward(x, gamma, beta, {"mode": mode})
+                yield out
+                yield from layers.batchnorm_backward(dout, cache)
+            out, cache = layers.layernorm_forward(x, gamma, beta, {})
+            yield out
+            yield from layers.layernorm_backward(dout, cache)
+        yield layers.relu_forward(x)[0]
+        yield layers.relu_backward(dout, x)
+        yield layers.dropout_backward(dout, ({"mode": "train", "p": 0.5}, x))
+
+    monkeypatch.setattr(_memory, "STREAM", 1 << 60)
+    plain = list(everything())
+    monkeypatch.setattr(_memory, "STREAM", 0)
+    streamed = list(everything())
+    for a, b in zip(plain, streamed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(plain[-3], reference.relu_forward(x)[0])
+
+
+def test_streaming_begins_with_arrays_that_fill_the_caches(monkeypatch):
+    monkeypatch.setattr(_memory, "STREAM", 1000)
+    small, large = np.empty(100, np.float32), np.empty(150, np.float32)
+    assert not _memory.streams(small, small)
+    assert _memory.streams(large, small)
+    assert _memory.streams(small, small, small)
