@@ -1,4 +1,4 @@
-"""Command line: ``fastbn train`` and ``fastbn info``."""
+"""Command line: ``fastbn train``, ``fastbn bench`` and ``fastbn info``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 
 import fastbn
 
-from . import data_utils, optim, reference
+from . import _bench, data_utils, optim, reference
 from ._atomic import atomic_write
 from ._plots import plot_history
 from .classifiers.fc_net import FullyConnectedNet
@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.command == "info":
             fastbn.show_config()
+        elif args.command == "bench":
+            _set_threads(parser, args)
+            _run_bench(parser, args)
         else:
             _check_train(parser, args)
             _train(args)
@@ -89,6 +92,10 @@ def _check_train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     counts = ("num_training", "num_validation", "num_test")
     if args.data is None and any(getattr(args, name) is not None for name in counts):
         parser.error("--num-training, --num-validation and --num-test need --data")
+    _set_threads(parser, args)
+
+
+def _set_threads(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.threads is not None:
         try:
             fastbn.set_num_threads(args.threads)
@@ -96,11 +103,47 @@ def _check_train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
             parser.error(f"argument --threads: {error}")
 
 
+def _run_bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    lines = _bench.run(tuple(args.peer), args.dtype, args.only, args.seconds, args.json)
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except ValueError as error:
+        parser.error(f"argument --only: {error}")
+    except ImportError as error:
+        raise _UserError(f"--peer torch needs PyTorch, its CPU build: {error}") from None
+    except OSError as error:
+        raise _UserError(f"cannot write {args.json}: {error.strerror}") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastbn", description="Fast layers for NumPy nets.")
     parser.add_argument("--version", action="version", version=f"fastbn {fastbn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="print what this build and this machine are")
+    bench = commands.add_parser(
+        "bench",
+        help="time the layers next to a peer and to the machine's limit",
+        description="Time the layers in one process with a peer, calls alternating, and with "
+        "moving the bytes that they cannot do without (products: the rate of multiply-adds).",
+    )
+    bench.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        choices=_bench.PEERS,
+        help="also time this; may be given twice",
+    )
+    bench.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    bench.add_argument("--threads", type=_number(int, 1), metavar="N", help="threads of all sides")
+    bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
+    bench.add_argument(
+        "--seconds",
+        type=_number(float, 0, above=True),
+        default=2.0,
+        help="for each case (default %(default)s)",
+    )
+    bench.add_argument("--json", metavar="FILE", help="write the medians, in seconds, to a file")
     train = commands.add_parser(
         "train",
         help="train a fully connected net and time it",

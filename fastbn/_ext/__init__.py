@@ -33,6 +33,9 @@ KERNELS = (
     "relu",
 )
 
+#: What else there is once a level: the measure of what the machine can do.
+TOOLS = ("probe",)
+
 #: The level in use; set by :func:`use_level`.
 level = None
 
@@ -53,7 +56,7 @@ def use_level(name):
         raise ValueError(
             f"CPU level must be one of {', '.join(available_levels()) or 'none'} here; got {name!r}"
         )
-    for kernel in KERNELS:
+    for kernel in (*KERNELS, *TOOLS):
         globals()[kernel] = import_module(f"{__name__}._{kernel}_{name}")
     level = name
 

@@ -1,0 +1,444 @@
+"""``fastbn bench``: the layers next to a peer and to the machine's limit, in one process.
+
+Sides alternate and medians are compared, so that the machine's moods hit all alike. A side's turn
+is a pause, one call that is not counted and a few that are: the idle threads of the side before go
+on spinning for a while, and would be charged to the next. Every side gets fresh results and pays
+for their memory, as its users do; but for the limit, which writes into memory that is there.
+
+The limit of a memory-bound layer is moving the bytes that it cannot do without: for a forward pass
+a copy of them, for a backward pass reading two arrays and writing one; with stores into the caches
+or past them, whichever is faster. That of a product is the rate of multiply-adds in registers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _ext, _threads, layers, reference
+from ._atomic import atomic_write
+
+_TURN = 3  # calls counted in a side's turn
+_PAUSE = 0.005  # seconds
+PEERS = ("torch", "reference")
+
+
+class Case(NamedTuple):
+    """A layer on arrays of one shape."""
+
+    forward: Callable[[Any], Any]  # (module of layers) -> out, cache
+    backward: str  # its name in a module of layers
+    dout: np.ndarray
+    torch: Callable[[Any], Any]  # (torch) -> forward, inputs to derive by, dout
+    moved: tuple[int, int] = (0, 0)  # numbers that forward and backward cannot but move
+    flops: tuple[int, int] = (0, 0)  # or operations
+
+
+def _normal(dtype, *shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+def _norm(kind, shape, dtype, groups=None):
+    x, dout = _normal(dtype, 2, *shape)
+    gamma, beta = _normal(dtype, 2, shape[1])
+    extra = (groups, {}) if groups else ({"mode": "train"},)
+
+    def torch_side(torch):
+        xt, g, b = (_tensor(torch, a) for a in (x, gamma, beta))
+        F = torch.nn.functional
+        if kind == "layernorm":
+            return lambda: F.layer_norm(xt, shape[1:], g, b), (xt, g, b)
+        if groups:
+            return lambda: F.group_norm(xt, groups, g, b), (xt, g, b)
+        mean, var = torch.zeros_like(g), torch.ones_like(g)
+        mean, var = mean.detach(), var.detach()
+        return lambda: F.batch_norm(xt, mean, var, g, b, True), (xt, g, b)
+
+    return Case(
+        lambda module: getattr(module, f"{kind}_forward")(x, gamma, beta, *extra),
+        f"{kind}_backward",
+        dout,
+        torch_side,
+        moved=(2 * x.size, 3 * x.size),
+    )
+
+
+def _pool(shape, size, stride, dtype):
+    x = _normal(dtype, *shape)
+    param = {"pool_height": size, "pool_width": size, "stride": stride}
+    out = layers.max_pool_forward_fast(x, param)[0]
+
+    def torch_side(torch):
+        xt = _tensor(torch, x)
+        return lambda: torch.nn.functional.max_pool2d(xt, size, stride), (xt,)
+
+    return Case(
+        lambda module: module.max_pool_forward_fast(x, param),
+        "max_pool_backward_fast",
+        _normal(dtype, *out.shape),
+        torch_side,
+        moved=(x.size + out.size, x.size + out.size),
+    )
+
+
+def _relu(shape, dtype):
+    x, dout = _normal(dtype, 2, *shape)
+
+    def torch_side(torch):
+        xt = _tensor(torch, x)
+        return lambda: torch.nn.functional.relu(xt), (xt,)
+
+    return Case(
+        lambda module: module.relu_forward(x),
+        "relu_backward",
+        dout,
+        torch_side,
+        moved=(2 * x.size, 3 * x.size),
+    )
+
+
+def _dropout(shape, dtype):
+    x, dout = _normal(dtype, 2, *shape)
+    param = {"mode": "train", "p": 0.5}
+
+    def torch_side(torch):
+        xt = _tensor(torch, x)
+        return lambda: torch.nn.functional.dropout(xt, 0.5), (xt,)
+
+    return Case(
+        lambda module: module.dropout_forward(x, param),
+        "dropout_backward",
+        dout,
+        torch_side,
+        moved=(3 * x.size, 3 * x.size),
+    )
+
+
+def _conv(shape, filters, size, stride, pad, dtype):
+    x, w = _normal(dtype, *shape), _normal(dtype, filters, shape[1], size, size) / 10
+    b = _normal(dtype, filters)
+    param = {"stride": stride, "pad": pad}
+    out = layers.conv_forward_fast(x, w, b, param)[0]
+
+    def torch_side(torch):
+        xt, wt, bt = (_tensor(torch, a) for a in (x, w, b))
+        return lambda: torch.nn.functional.conv2d(xt, wt, bt, stride, pad), (xt, wt, bt)
+
+    flops = 2 * out.size * shape[1] * size * size
+    return Case(
+        lambda module: module.conv_forward_fast(x, w, b, param),
+        "conv_backward_fast",
+        _normal(dtype, *out.shape),
+        torch_side,
+        flops=(flops, 2 * flops),
+    )
+
+
+def _affine(N, D, M, dtype):
+    x, w, b = _normal(dtype, N, D), _normal(dtype, D, M), _normal(dtype, M)
+
+    def torch_side(torch):
+        xt, wt, bt = (_tensor(torch, a) for a in (x, w, b))
+        return lambda: torch.addmm(bt, xt, wt), (xt, wt, bt)
+
+    return Case(
+        lambda module: module.affine_forward(x, w, b),
+        "affine_backward",
+        _normal(dtype, N, M),
+        torch_side,
+        flops=(2 * N * D * M, 4 * N * D * M),
+    )
+
+
+def _softmax(N, C, dtype):
+    """The loss gives its gradient at once: all of it is the forward pass."""
+    x = _normal(dtype, N, C)
+    y = np.random.default_rng(0).integers(C, size=N)
+
+    def torch_side(torch):
+        xt, yt = _tensor(torch, x), torch.from_numpy(y)
+
+        def both():
+            loss = torch.nn.functional.cross_entropy(xt, yt)
+            return torch.autograd.grad(loss, xt)
+
+        return both, None
+
+    return Case(lambda module: module.softmax_loss(x, y), "", x, torch_side, moved=(2 * x.size, 0))
+
+
+def _cases():
+    """Name -> maker of the case, taking the dtype."""
+    sizes = {
+        "batchnorm": [(100, 500), (256, 1024), (4096, 1024), (1000, 20000), (333, 1001)],
+        "spatial_batchnorm": [
+            (8, 512, 7, 7), (32, 128, 14, 14), (64, 64, 32, 32), (64, 64, 56, 56),
+        ],
+        "layernorm": [(100, 500), (1024, 768), (8192, 64), (64, 4096), (333, 1001)],
+    }  # fmt: skip
+    for kind, shapes in sizes.items():
+        for shape in shapes:
+            yield f"{kind} {_times(shape)}", lambda d, k=kind, s=shape: _norm(k, s, d)
+    for shape, G in (((32, 64, 32, 32), 8), ((8, 512, 7, 7), 32)):
+        yield (
+            f"spatial_groupnorm {_times(shape)} G{G}",
+            lambda d, s=shape, g=G: _norm("spatial_groupnorm", s, d, g),
+        )
+    for shape, size, stride in (
+        ((100, 32, 32, 32), 2, 2),
+        ((64, 64, 56, 56), 2, 2),
+        ((64, 64, 56, 56), 3, 2),
+        ((64, 64, 56, 56), 3, 1),
+        ((16, 64, 13, 13), 3, 2),
+    ):
+        yield (
+            f"max_pool {_times(shape)} {size}x{size}/{stride}",
+            lambda d, a=(shape, size, stride): _pool(*a, d),
+        )
+    for shape in ((100, 500), (1000, 1000), (64, 64, 56, 56)):
+        yield f"relu {_times(shape)}", lambda d, s=shape: _relu(s, d)
+    for shape in ((100, 500), (1000, 1000)):
+        yield f"dropout {_times(shape)}", lambda d, s=shape: _dropout(s, d)
+    for shape in ((100, 10), (1000, 100), (10000, 1000)):
+        yield f"softmax_loss {_times(shape)}", lambda d, s=shape: _softmax(*s, d)
+    for shape, filters, size, stride, pad in (
+        ((100, 3, 31, 31), 25, 3, 2, 1),
+        ((50, 3, 32, 32), 32, 7, 1, 3),
+        ((100, 32, 32, 32), 32, 3, 1, 1),
+        ((32, 256, 14, 14), 256, 3, 1, 1),
+        ((64, 64, 56, 56), 64, 1, 1, 0),
+        ((16, 3, 224, 224), 64, 7, 2, 3),
+    ):
+        yield (
+            f"conv {_times(shape)} F{filters} {size}x{size} s{stride} p{pad}",
+            lambda d, a=(shape, filters, size, stride, pad): _conv(*a, d),
+        )
+    for shape in ((100, 3072, 100), (512, 1024, 1024)):
+        yield f"affine {_times(shape)}", lambda d, s=shape: _affine(*s, d)
+
+
+def _times(shape):
+    return "x".join(map(str, shape))
+
+
+def _tensor(torch, array):
+    return torch.from_numpy(array).clone().requires_grad_(True)
+
+
+def _seconds(function):
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def _numpy_run(case, module):
+    backward = getattr(module, case.backward, None)
+
+    def run():
+        first, (_, cache) = _seconds(lambda: case.forward(module))
+        second = _seconds(lambda: backward(case.dout, cache))[0] if backward else 0
+        return first, first + second
+
+    return run
+
+
+def _torch_run(case, torch):
+    forward, inputs = case.torch(torch)
+    dout = torch.from_numpy(case.dout)
+
+    def run():
+        first, out = _seconds(forward)
+        if inputs is None:
+            return first, first
+        second, _ = _seconds(lambda: torch.autograd.grad(out, inputs, dout))
+        return first, first + second
+
+    return run
+
+
+class Probe:
+    """The machine's rates on a given number of threads."""
+
+    def __init__(self, dtype, num_threads):
+        self.dtype, self.num_threads = np.dtype(dtype), num_threads
+        self._sums = np.zeros(1 << 16)
+
+    def arrays(self, numbers, count):
+        """`count` arrays of `numbers` numbers."""
+        return [np.ones(numbers, self.dtype) for _ in range(count)]  # zeros would share a page
+
+    def mover(self, arrays):
+        """A function that passes over all of `arrays`, writing the last: seconds.
+
+        Its stores go past the caches if that is faster here.
+        """
+        *sources, out = arrays
+        x, y = sources[0], sources[1] if len(sources) > 1 else None
+
+        def move(streaming):
+            return _seconds(
+                lambda: _ext.probe.write(x, y, out.size, streaming, out, self.num_threads)
+            )[0]
+
+        plain, streamed = ([move(streaming) for _ in range(7)] for streaming in (False, True))
+        streaming = statistics.median(streamed) < statistics.median(plain)
+        return lambda: move(streaming)
+
+    def read(self, array):
+        """Seconds of reading an array."""
+        return _seconds(lambda: _ext.probe.read(array, array.size, self._sums, self.num_threads))[0]
+
+    def flops(self):
+        """Operations a second in registers, all threads together."""
+        rounds = 200_000
+        best = math.inf
+        for _ in range(7):
+            seconds, flops = _seconds(
+                lambda: _ext.probe.multiply_add(
+                    self.dtype.itemsize, rounds, self._sums, self.num_threads
+                )
+            )
+            best = min(best, seconds)
+        return flops * self.num_threads / best
+
+    def table(self):
+        """Lines of bytes -> GB/s for copying, reading, and two reads and a write."""
+        yield f"{'':>10} {'copy':>8} {'read':>8} {'2 in, 1 out':>12}   GB/s, read and written"
+        for mib in (0.25, 1, 4, 16, 64):
+            numbers = int(mib * (1 << 20)) // self.dtype.itemsize
+            arrays = self.arrays(numbers, 3)
+            copy, read, three = (
+                statistics.median(f() for _ in range(15))
+                for f in (
+                    self.mover(arrays[1:]),
+                    lambda array=arrays[0]: self.read(array),
+                    self.mover(arrays),
+                )
+            )
+            size = arrays[0].nbytes / 1e9
+            yield f"{mib:>6} MiB {2 * size / copy:8.1f} {size / read:8.1f} {3 * size / three:12.1f}"
+
+
+def _limit_run(case, probe, flops):
+    if case.flops[0]:
+        first, both = case.flops[0] / flops, sum(case.flops) / flops
+        return lambda: (first, both)
+    forward = probe.mover(probe.arrays(case.moved[0] // 2, 2))
+    backward = probe.mover(probe.arrays(case.moved[1] // 3, 3))
+
+    def run():
+        first = forward()
+        return first, first + (backward() if case.moved[1] else 0)
+
+    return run
+
+
+def measure(case, sides, seconds):
+    """Side -> medians of the seconds of forward, and of forward and backward; calls alternate."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds or len(times["fastbn"]) < 3 * _TURN:
+        for name, run in sides.items():
+            if name == "reference" and len(times[name]) >= 2 * _TURN:
+                continue  # slow, and no close race
+            time.sleep(_PAUSE)
+            run()
+            times[name] += [run() for _ in range(_TURN)]
+    return {
+        name: tuple(statistics.median(t) for t in zip(*values, strict=True))
+        for name, values in times.items()
+    }
+
+
+def run(
+    peers: tuple[str, ...] = (),
+    dtype: str = "float32",
+    only: str = "",
+    seconds: float = 2.0,
+    json_file: str | None = None,
+) -> Iterator[str]:
+    """Measure, and yield the lines of a table.
+
+    Parameters
+    ----------
+    peers : tuple of {"torch", "reference"}
+        What to compare with.
+    dtype : {"float32", "float64"}
+        What to compute in.
+    only : str
+        Cases whose name holds this text; all by default.
+    seconds : float
+        For each case.
+    json_file : str, optional
+        A file for the seconds, too.
+
+    Yields
+    ------
+    str
+        Lines to print.
+
+    Raises
+    ------
+    ValueError
+        If no case has such a name.
+    ImportError
+        If "torch" is a peer and not installed.
+    """
+    cases = {name: make for name, make in _cases() if only in name}
+    if not cases:
+        names = "; ".join(name for name, _ in _cases())
+        raise ValueError(f"no case has {only!r} in its name; there are {names}")
+    num_threads = _threads.get_num_threads()
+    torch = None
+    if "torch" in peers:
+        import torch
+
+        torch.set_num_threads(num_threads)
+    yield f"{dtype}, threads {num_threads}, level {_ext.level}"
+    probe = Probe(dtype, num_threads)
+    flops = probe.flops()
+    yield f"multiply-adds in registers: {flops / 1e9:.1f} GFLOP/s"
+    yield from probe.table()
+    yield ""
+    titles = "".join(f"  {'ratio to ' + peer:>20}" for peer in peers)
+    yield f"{'':<38} {'milliseconds':>17}  {'share of limit':>15}  {'rate':>12}{titles}"
+    titles = f"  {'forward':>11} {'+ back':>8}" * len(peers)
+    yield (
+        f"{'':<38} {'forward':>8} {'+ back':>8}  {'forward':>7} {'+ back':>7}"
+        f"  {'+ back':>12}{titles}"
+    )
+    results = {}
+    for name, make in cases.items():
+        case = make(dtype)
+        sides = {"fastbn": _numpy_run(case, layers), "limit": _limit_run(case, probe, flops)}
+        if torch is not None:
+            sides["torch"] = _torch_run(case, torch)
+        if "reference" in peers:
+            sides["reference"] = _numpy_run(case, reference)
+        results[name] = times = measure(case, sides, seconds)
+        yield _line(name, case, times, np.dtype(dtype).itemsize, peers)
+    if json_file:
+        with atomic_write(json_file) as file:
+            file.write(json.dumps(results, indent=1).encode())
+
+
+def _line(name, case, times, itemsize, peers):
+    forward, both = times["fastbn"]
+    limits = times["limit"]
+    if case.flops[0]:
+        rate = f"{sum(case.flops) / both / 1e9:6.1f} GFLOP/s"
+    else:
+        rate = f"{sum(case.moved) * itemsize / both / 1e9:7.1f} GB/s"
+    line = (
+        f"{name:<38} {1e3 * forward:8.3f} {1e3 * both:8.3f}  {limits[0] / forward:7.0%}"
+        f" {limits[1] / both:7.0%}  {rate:>12}"
+    )
+    for peer in peers:
+        line += f"  {times[peer][0] / forward:11.2f} {times[peer][1] / both:8.2f}"
+    return line
