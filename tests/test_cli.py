@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -321,3 +322,61 @@ def test_nothing_heavy_at_import(tmp_path):
     code = f"import sys, fastbn.cli; print([m for m in {modules} if m in sys.modules])"
     result = run(tmp_path, "-c", code)
     assert result.stdout == "[]\n", result.stderr
+
+
+def bench(*options):
+    return cli.main(["bench", "--seconds", "0.001", *options])
+
+
+def test_bench_prints_the_limit_and_every_case(tmp_path, capsys):
+    path = tmp_path / "times.json"
+    assert bench("--only", "batchnorm 100x500", "--peer", "reference", "--json", str(path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == (f"float32, threads {fastbn.get_num_threads()}, level {fastbn._ext.level}")
+    assert re.fullmatch(r"multiply-adds in registers: \d+\.\d GFLOP/s", lines[1])
+    assert [line.split()[0] for line in lines[3:8]] == ["0.25", "1", "4", "16", "64"]
+    assert re.fullmatch(
+        r"batchnorm 100x500 +(\d+\.\d+ +){2}(\d+% +){2}\d+\.\d GB/s( +\d+\.\d\d){2}", lines[-1]
+    )
+    times = json.loads(path.read_text())["batchnorm 100x500"]
+    assert set(times) == {"fastbn", "limit", "reference"}
+    assert all(0 < forward < both for forward, both in times.values())
+
+
+@pytest.mark.parametrize(
+    "only",
+    ["layernorm 100", "groupnorm 8x", "pool 16x", "relu 100x", "dropout 100x", "loss 100x",
+     "batchnorm 8x512", "conv 100x3x", "affine 100x"],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bench_runs_each_kind_of_case(only, dtype, capsys):
+    assert bench("--only", only, "--dtype", dtype) == 0
+    unit = "GFLOP/s" if only[:2] in ("co", "af") else "GB/s"
+    assert capsys.readouterr().out.rstrip().endswith(unit)
+
+
+def test_bench_sets_the_threads(capsys):
+    try:
+        assert bench("--only", "relu 100x500", "--threads", "1") == 0
+        assert capsys.readouterr().out.startswith("float32, threads 1,")
+    finally:
+        fastbn.set_num_threads(None)
+
+
+def test_bench_refuses_what_it_cannot_do(tmp_path, capsys, monkeypatch):
+    for options, message in (
+        (["--only", "nothing"], "no case has 'nothing' in its name"),
+        (["--peer", "jax"], "invalid choice: 'jax'"),
+        (["--threads", "0"], "at least 1"),
+        (["--threads", "1000"], "from 1 to 256"),
+        (["--seconds", "0"], "above 0"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["bench", *options])
+        assert message in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert bench("--only", "relu 100x500", "--peer", "torch") == 1
+    assert "--peer torch needs PyTorch" in capsys.readouterr().err
+    path = tmp_path / "none" / "times.json"
+    assert bench("--only", "relu 100x500", "--json", str(path)) == 1
+    assert f"cannot write {path}" in capsys.readouterr().err

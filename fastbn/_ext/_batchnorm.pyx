@@ -23,12 +23,12 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
-from ._normalize cimport project, relu_gate, rounding, scale_only, scale_shift
+from ._normalize cimport large_part, project, relu_gate, rest, scale_only, scale_shift
 from ._reduce cimport (
     BLOCK, STRIP, Moments, add_column_moments, add_moments, add_products, merge_columns,
     row_products, variance,
 )
-from ._stream cimport WIDTH, Chunk, Line, chunk_done, chunk_size, chunk_start, stream_end
+from ._stream cimport Chunk, Line, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef enum:
     LONG = 128     # numbers of a plane; width is 1 from here on, and width * L <= WIDTH below
@@ -132,9 +132,9 @@ cdef inline void _output_line(
     """out = (x - high) * scale + shift is (x - mean) * rstd * gamma + beta."""
     cdef Py_ssize_t c
     for c in range(channels):
-        high[c] = <floating>mean[c]
+        high[c] = large_part(mean[c], rstd[c], gamma[c])
         scale[c] = <floating>(gamma[c] * rstd[c])
-        shift[c] = <floating>(beta[c] + rounding(mean[c], high[c]) * gamma[c] * rstd[c])
+        shift[c] = <floating>(beta[c] + rest(mean[c], high[c]) * gamma[c] * rstd[c])
 
 
 cdef inline void _expand(floating *values, Py_ssize_t channels, Py_ssize_t L) noexcept nogil:
@@ -293,7 +293,7 @@ cdef void _sums(
             _channel_sums(dout + c * cut.L, x + c * cut.L, p.rows, cut.C * cut.L, cut.L,
                           high[c], scale[c], shift[c], relu, &total[c], &dot[c])
     for c in range(p.channels):
-        dot[c] += rounding(mean[c], high[c]) * total[c]
+        dot[c] += rest(mean[c], high[c]) * total[c]
 
 
 cdef void _finish_sums(
@@ -388,7 +388,7 @@ cdef void _project(
         s = -gamma[c] * rstd[c] * rstd[c] * rstd[c] * (dot[c] * share)
         slope[c] = <floating>s
         centre[c] = <floating>(total[c] * share)
-        shift[c] = <floating>(rounding(mean[c], high[c]) * s)
+        shift[c] = <floating>(rest(mean[c], high[c]) * s)
     if cut.L < LONG:
         _expand(centre, p.channels, cut.L)
         _expand(high, p.channels, cut.L)

@@ -9,7 +9,7 @@ from libc.math cimport sqrt
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
-from ._normalize cimport rounding, scale_shift
+from ._normalize cimport large_part, rest, scale_shift
 from ._reduce cimport Moments, add_moments, add_products, variance
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
@@ -26,11 +26,11 @@ cdef void _forward_group(
     add_moments(&moments, x, channels * L)
     mean[0] = moments.mean
     rstd[0] = 1 / sqrt(variance(moments.m2, moments.count) + eps)
-    high = <floating>moments.mean
+    high = large_part(moments.mean, rstd[0], gamma[0])
     for c in range(channels):
         scale = gamma[c] * rstd[0]
         scale_shift(x + c * L, L, high, <floating>scale,
-                    <floating>(beta[c] + rounding(moments.mean, high) * scale), False, streaming,
+                    <floating>(beta[c] + rest(moments.mean, high) * scale), False, streaming,
                     out + c * L)
     if streaming:
         stream_end()
@@ -61,8 +61,8 @@ cdef void _backward_group(
     double *dbeta
 ) noexcept nogil:
     """With g = dout * gamma: dx = rstd * (g - mean(g) - xhat * mean(g * xhat))."""
-    cdef floating high = <floating>mean
-    cdef double off = rounding(mean, high)
+    cdef floating high = large_part(mean, rstd, gamma[0])
+    cdef double off = rest(mean, high)
     cdef double total = 0, dot = 0, size = channels * L
     cdef double slope
     cdef Py_ssize_t c

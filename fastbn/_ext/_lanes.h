@@ -8,8 +8,9 @@
  *   fb_products:  sum of d * (x - k), and of d
  *   fb_weighted:  the same with d * w for d
  *
- * Four vectors of each sum hide the latency of an addition. What is left over at the end is added by
- * a vector that ends there, of which only the numbers that are left count.
+ * Four vectors of each sum hide the latency of an addition. Eight additions are summed by themselves
+ * before they join the others: next to a large number less is lost. What is left over at the end is
+ * added by a vector that ends there, of which only the numbers that are left count.
  */
 #ifndef FASTBN_LANES_H
 #define FASTBN_LANES_H
@@ -95,12 +96,19 @@ FB_FOLD(double, fb_vd, d)
         V first[4] = {{0}}, second[4] = {{0}}; \
         T one = 0, two = 0; \
         ptrdiff_t i = 0; \
-        for (; i + 4 * L <= n; i += 4 * L) { \
+        while (i + 4 * L <= n) { \
+            V a1[4] = {{0}}, b1[4] = {{0}}; \
+            for (int r = 0; r < 8 && i + 4 * L <= n; r++, i += 4 * L) { \
+                FB_UNROLL for (int j = 0; j < 4; j++) { \
+                    V a, b; \
+                    FB_TERMS(V##_load, i + j * L) \
+                    a1[j] += a; \
+                    b1[j] += b; \
+                } \
+            } \
             FB_UNROLL for (int j = 0; j < 4; j++) { \
-                V a, b; \
-                FB_TERMS(V##_load, i + j * L) \
-                first[j] += a; \
-                second[j] += b; \
+                first[j] += a1[j]; \
+                second[j] += b1[j]; \
             } \
         } \
         for (; i + L <= n; i += L) { \

@@ -10,7 +10,7 @@ from libc.math cimport sqrt
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
-from ._normalize cimport rounding
+from ._normalize cimport large_part, rest
 from ._reduce cimport (
     BLOCK, Moments, add_moments, add_products, beginning, block_squares, finite, variance,
 )
@@ -52,8 +52,8 @@ cdef void _normalize_row(
 ) noexcept nogil:
     cdef Chunk chunk
     cdef floating *to
-    cdef floating high = <floating>mean, scale = <floating>rstd
-    cdef floating shift = <floating>(rounding(mean, high) * rstd)
+    cdef floating high = large_part(mean, rstd, gamma[0]), scale = <floating>rstd
+    cdef floating shift = <floating>(rest(mean, high) * rstd)
     cdef floating y
     cdef Py_ssize_t d = 0, i, size
     while d < D:
@@ -96,12 +96,12 @@ cdef Row _row(
     double mean, double rstd
 ) noexcept nogil:
     cdef Row row
-    cdef floating high = <floating>mean
+    cdef floating high = large_part(mean, rstd, gamma[0])
     cdef double total = 0, dot = 0, inverse = 1.0 / D
     add_products(dout, gamma, x, D, high, &total, &dot)
     row.high = high
     row.scale = rstd
-    row.shift = rounding(mean, high) * rstd
+    row.shift = rest(mean, high) * rstd
     row.mean_g = total * inverse
     row.mean_gx = (dot * rstd + row.shift * total) * inverse
     return row
@@ -166,9 +166,9 @@ cdef void _relu_gate(
     const floating *dout, const floating *x, const floating *gamma, const floating *beta,
     Py_ssize_t D, double mean, double rstd, floating *gated
 ) noexcept nogil:
-    """The fused relu's gradient: dout where the output, found as _normalize_row does, is above 0."""
-    cdef floating high = <floating>mean, scale = <floating>rstd
-    cdef floating shift = <floating>(rounding(mean, high) * rstd)
+    """The fused relu's gradient: dout where what _normalize_row gives is above 0."""
+    cdef floating high = large_part(mean, rstd, gamma[0]), scale = <floating>rstd
+    cdef floating shift = <floating>(rest(mean, high) * rstd)
     cdef Py_ssize_t d
     for d in range(D):
         gated[d] = dout[d] if ((x[d] - high) * scale + shift) * gamma[d] + beta[d] > 0 else 0
@@ -181,8 +181,8 @@ cdef void _backward_chunk(
 ) noexcept nogil:
     """Four rows at a time, while they are in the first- or second-level cache.
 
-    Sums over a strip of rows are carried in the array's dtype, over strips in double. scratch: 2 * D
-    numbers for them, and with relu 4 * D more.
+    Sums over a strip of rows are carried in the array's dtype, over strips in double. scratch:
+    2 * D numbers for them, and with relu 4 * D more.
     """
     cdef const floating *d
     cdef Row row[4]

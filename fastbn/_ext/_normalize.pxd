@@ -1,8 +1,9 @@
 """What batch, layer and group normalization do to one contiguous run of numbers.
 
-A mean is kept in double and used in two parts, `high` (rounded to the array's dtype) and the rest:
-x - high is nearly exact where x is close to a large mean, so float32 data with mean 1e6 and
-deviation 1 keeps its digits. For float64 data the rest is zero.
+A mean is kept in double and used in two parts, `high` in the array's dtype and the rest, which
+goes into what is added last: x - high is nearly exact where x is close to a large mean, so float32
+data with mean 1e6 and deviation 1 keeps its digits. A mean within the deviation is all rest: then
+x - 0 is exact, and nothing is lost by adding last.
 
 A fused relu acts on what would have been the output, and lets NaN through; its gradient is found
 from the same output computed again.
@@ -13,7 +14,12 @@ from ._reduce cimport finite
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start
 
 
-cdef inline double rounding(double mean, floating high) noexcept nogil:
+cdef inline floating large_part(double mean, double rstd, floating _) noexcept nogil:
+    """`high`: the mean, or 0 for one within the deviation."""
+    return 0 if -1 < mean * rstd < 1 else <floating>mean
+
+
+cdef inline double rest(double mean, floating high) noexcept nogil:
     """high - mean; nothing where the mean is infinite."""
     return <double>high - mean if finite(mean) else 0
 

@@ -1,27 +1,27 @@
 """Max pooling over the planes of (P, H, W); P counts images times channels.
 
-Outputs lie side by side in the vector lanes. For a stride of s, the input is first dealt out to s * s
-phases: phase (a, b) holds rows a, a + s, ... and of those the columns b, b + s, .... Then what the
-windows have at (i, j) is, for all windows, a run of phase (i % s, j % s), i // s rows and j // s
-columns on. A band of some rows of windows is worked on at once. Its runs are long; the rows of an
-image are short, and for one of them a loop takes longer to start than to run. Also, reading at once, a
-place further on, what was just written makes a processor wait for the store.
+Outputs lie side by side in the vector lanes. For a stride of s, the input is first dealt out to
+s * s phases: phase (a, b) holds rows a, a + s, ... and of those the columns b, b + s, .... Then
+what the windows have at (i, j) is, for all windows, a run of phase (i % s, j % s), i // s rows and
+j // s columns on. A band of some rows of windows is worked on at once. Its runs are long; the rows
+of an image are short, and for one of them a loop takes longer to start than to run. Also, reading
+at once, a place further on, what was just written makes a processor wait for the store.
 
 The maxima of windows are taken down the columns first, then across: in which row a column has its
 first maximum is the same for all windows that have the column. The backward pass needs one byte a
-window, the place of its first maximum (row-major, i * kw + j); one plane after another is zeroed and
-added to, so that overlapping windows have one owner, and the plane is in the cache meanwhile.
+window, the place of its first maximum (row-major, i * kw + j); one plane after another is zeroed
+and added to, so that overlapping windows have one owner, and the plane is in the cache meanwhile.
 
-Windows 2 x 2 that tile the plane have loops of their own; strides above FAR, windows of more than 256,
-and larger tiles whose maxima share the gradient, are worked on a window at a time.
+Windows 2 x 2 that tile the plane have loops of their own; strides above FAR, windows of more than
+256, and larger tiles whose maxima share the gradient, are worked on a window at a time.
 
-Traffic with windows of area a that tile the plane, in units of x: forward 1 + 1/a, backward 1 + 1/a,
-or 2 + 1/a where the maxima are found again.
+Traffic with windows of area a that tile the plane, in units of x: forward 1 + 1/a, backward
+1 + 1/a, or 2 + 1/a where the maxima are found again.
 """
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, NAN
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcpy, memset
 cimport numpy as cnp
 from numpy cimport ndarray
 
@@ -31,7 +31,7 @@ from ._stream cimport fastbn_stream, stream_end
 cdef enum:
     GROUP = 16     # numbers that rows are padded to: one zmm of float32
     PLANE = 1 << 14   # numbers of a plane that is completed in scratch and then streamed
-    BAND = 16      # rows of windows at most
+    BAND = 32      # rows of windows at most
     FAR = 8
     MOST = 256     # places in a window that a byte can tell apart
 
@@ -44,6 +44,8 @@ cdef struct Layout:
     # Of a thread's scratch, in numbers; whole groups.
     Py_ssize_t width      # a row of a phase, or of windows: windows may reach beyond the columns
     Py_ssize_t band       # rows of windows
+    Py_ssize_t stack      # small planes of which a band has all rows
+    Py_ssize_t apart      # rows from one of them to the next
     Py_ssize_t run        # a band of them
     Py_ssize_t phase      # a phase: the rows that the windows of a band lie on
     Py_ssize_t total
@@ -54,18 +56,20 @@ cdef inline Py_ssize_t _padded(Py_ssize_t n) noexcept nogil:
 
 
 cdef inline Layout _layout(Shape s) noexcept nogil:
-    cdef Layout l
+    cdef Layout lay
     cdef Py_ssize_t phases = s.stride * s.stride
-    l.width = _padded(max(s.OW + (s.kw - 1) // s.stride, (s.W + s.stride - 1) // s.stride))
-    l.band = max(<Py_ssize_t>1, min(<Py_ssize_t>BAND, 4096 // (phases * l.width)))
-    l.run = l.band * l.width
-    l.phase = l.run + (max(s.kh, s.stride) - 1) // s.stride * l.width
-    l.total = phases * l.phase + 2 * s.stride * l.run + 3 * l.run + _padded(s.W)
+    lay.width = _padded(max(s.OW + (s.kw - 1) // s.stride, (s.W + s.stride - 1) // s.stride))
+    lay.band = max(<Py_ssize_t>1, min(<Py_ssize_t>BAND, 4096 // (phases * lay.width)))
+    lay.apart = s.OH + (max(s.kh, s.stride) - 1) // s.stride
+    lay.stack = max(<Py_ssize_t>1, lay.band // lay.apart)
+    lay.run = lay.band * lay.width
+    lay.phase = lay.run + (max(s.kh, s.stride) - 1) // s.stride * lay.width
+    lay.total = phases * lay.phase + 2 * s.stride * lay.run + 3 * lay.run + _padded(s.W)
     if s.stride > FAR:
-        l.total = 0
+        lay.total = 0
     # Backward: a plane, and two rows of one.
-    l.total = max(l.total, _padded(min(s.H * s.W, <Py_ssize_t>PLANE)) + 4 * _padded(s.W))
-    return l
+    lay.total = max(lay.total, _padded(min(s.H * s.W, <Py_ssize_t>PLANE)) + 4 * _padded(s.W))
+    return lay
 
 
 cdef inline void _keep_larger(
@@ -200,72 +204,78 @@ cdef inline void _take_first(
 
 
 cdef inline void _deal_rows(
-    const floating *x, Shape s, Py_ssize_t top, Py_ssize_t rows, Layout l, floating *xs
+    const floating *x, Shape s, Py_ssize_t top, Py_ssize_t rows, Layout lay, floating *xs
 ) noexcept nogil:
     """Rows [top, top + rows) of a plane to their phases."""
     cdef Py_ssize_t r, width, padded = 2 * _padded((s.W + 1) // 2)
     for r in range(rows):
         # In whole vectors, unless that would read beyond the plane.
         width = padded if s.stride == 2 and (top + r) * s.W + padded <= s.H * s.W else s.W
-        _deal(x + (top + r) * s.W, width, s.stride, l.phase,
-              xs + r % s.stride * s.stride * l.phase + r // s.stride * l.width)
+        _deal(x + (top + r) * s.W, width, s.stride, lay.phase,
+              xs + r % s.stride * s.stride * lay.phase + r // s.stride * lay.width)
 
 
 cdef void _forward_plane(
-    const floating *x, Shape s, Layout l, floating *out, floating *work
+    const floating *x, Shape s, Layout lay, floating *out, floating *work
 ) noexcept nogil:
     """The maxima alone."""
     cdef floating *dealt = work
-    cdef floating *largest = dealt + s.stride * l.run
-    cdef floating *column = largest + l.run
+    cdef floating *largest = dealt + s.stride * lay.run
+    cdef floating *column = largest + lay.run
     cdef Py_ssize_t first = 0, here, i, j, k
     while first < s.OH:
-        here = min(l.band, s.OH - first)
+        here = min(lay.band, s.OH - first)
         for i in range(here):
             memcpy(column, x + (first + i) * s.stride * s.W, s.W * sizeof(floating))
             for k in range(1, s.kh):
                 _keep_larger(x + ((first + i) * s.stride + k) * s.W, s.W, column)
-            _deal(<const floating *>column, s.W, s.stride, l.run, dealt + i * l.width)
-        memcpy(largest, dealt, here * l.width * sizeof(floating))
+            _deal(<const floating *>column, s.W, s.stride, lay.run, dealt + i * lay.width)
+        memcpy(largest, dealt, here * lay.width * sizeof(floating))
         for j in range(1, s.kw):
-            _keep_larger(<const floating *>dealt + j % s.stride * l.run + j // s.stride,
-                         here * l.width - j // s.stride, largest)
+            _keep_larger(<const floating *>dealt + j % s.stride * lay.run + j // s.stride,
+                         here * lay.width - j // s.stride, largest)
         for i in range(here):
-            memcpy(out + (first + i) * s.OW, largest + i * l.width, s.OW * sizeof(floating))
+            memcpy(out + (first + i) * s.OW, largest + i * lay.width, s.OW * sizeof(floating))
         first += here
 
 
-cdef void _first_plane(
-    const floating *x, Shape s, Layout l, floating *out, unsigned char *places, floating *work
+cdef void _first_planes(
+    const floating *x, Py_ssize_t planes, Shape s, Layout lay, floating *out,
+    unsigned char *places, floating *work
 ) noexcept nogil:
-    """The maxima, and the place of the first of each window in row-major order."""
+    """The maxima, and the place of the first of each window in row-major order.
+
+    Of at most `stack` planes, one below the other; the windows between two of them are idle.
+    """
     cdef Py_ssize_t phases = min(s.stride, s.kw)
     cdef floating *xs = work
-    cdef floating *column = xs + s.stride * s.stride * l.phase
-    cdef floating *row = column + s.stride * l.run
-    cdef floating *largest = row + s.stride * l.run
-    cdef floating *highest = largest + l.run
-    cdef floating *which = highest + l.run
+    cdef floating *column = xs + s.stride * s.stride * lay.phase
+    cdef floating *row = column + s.stride * lay.run
+    cdef floating *largest = row + s.stride * lay.run
+    cdef floating *highest = largest + lay.run
+    cdef floating *which = highest + lay.run
     cdef unsigned char *some_places = <unsigned char *>column
     cdef floating m, h
-    cdef Py_ssize_t i, j, k, o, p, at, here, run, first = 0
+    cdef Py_ssize_t i, j, k, o, p, q, at, here, run, first = 0
     while first < s.OH:
-        here = min(l.band, s.OH - first)
-        run = here * l.width
-        _deal_rows(x, s, first * s.stride, (here - 1) * s.stride + s.kh, l, xs)
+        here = min(lay.band, s.OH - first)
+        run = ((planes - 1) * lay.apart + here) * lay.width
+        for q in range(planes):
+            _deal_rows(x + q * s.H * s.W, s, first * s.stride, (here - 1) * s.stride + s.kh, lay,
+                       xs + q * lay.apart * lay.width)
         for p in range(phases):
-            memcpy(column + p * l.run, xs + p * l.phase, run * sizeof(floating))
-            memset(row + p * l.run, 0, run * sizeof(floating))
+            memcpy(column + p * lay.run, xs + p * lay.phase, run * sizeof(floating))
+            memset(row + p * lay.run, 0, run * sizeof(floating))
             for k in range(1, s.kh):
-                at = (k % s.stride * s.stride + p) * l.phase + k // s.stride * l.width
-                _take_larger(<const floating *>xs + at, run, <floating>k, column + p * l.run,
-                             row + p * l.run)
-            _raise_nan(run, <floating>s.kh, column + p * l.run, row + p * l.run)
+                at = (k % s.stride * s.stride + p) * lay.phase + k // s.stride * lay.width
+                _take_larger(<const floating *>xs + at, run, <floating>k, column + p * lay.run,
+                             row + p * lay.run)
+            _raise_nan(run, <floating>s.kh, column + p * lay.run, row + p * lay.run)
         memcpy(largest, column, run * sizeof(floating))
         memcpy(highest, row, run * sizeof(floating))
         memset(which, 0, run * sizeof(floating))
         for j in range(1, s.kw):
-            at = j % s.stride * l.run + j // s.stride
+            at = j % s.stride * lay.run + j // s.stride
             _take_first(<const floating *>column + at, <const floating *>row + at,
                         run - j // s.stride, <floating>j, largest, highest, which)
         for o in range(run):
@@ -274,9 +284,12 @@ cdef void _first_plane(
             largest[o] = m if h >= 0 else <floating>NAN
             some_places[o] = <unsigned char><int>(
                 (h if h >= 0 else h + s.kh) * s.kw + which[o])
-        for i in range(here):
-            memcpy(out + (first + i) * s.OW, largest + i * l.width, s.OW * sizeof(floating))
-            memcpy(places + (first + i) * s.OW, some_places + i * l.width, s.OW)
+        for q in range(planes):
+            for i in range(here):
+                at = (q * s.OH + first + i) * s.OW
+                o = (q * lay.apart + i) * lay.width
+                memcpy(out + at, largest + o, s.OW * sizeof(floating))
+                memcpy(places + at, some_places + o, s.OW)
         first += here
 
 
@@ -371,21 +384,26 @@ cdef void _share_windows(
 
 
 cdef void _forward_planes(
-    const floating *x, Shape s, Layout l, Py_ssize_t first, Py_ssize_t last, floating *out,
+    const floating *x, Shape s, Layout lay, Py_ssize_t first, Py_ssize_t last, floating *out,
     unsigned char *places, floating *work
 ) noexcept nogil:
     cdef Py_ssize_t p, plane = s.H * s.W, windows = s.OH * s.OW
     # The padding of phases is read: it must hold numbers, if any.
-    memset(work, 0, l.total * sizeof(floating))
+    memset(work, 0, lay.total * sizeof(floating))
+    if places != NULL:
+        p = first
+        while p < last:
+            _first_planes(x + p * plane, min(lay.stack, last - p), s, lay, out + p * windows,
+                          places + p * windows, work)
+            p += lay.stack
+        return
     for p in range(first, last):
-        if places != NULL:
-            _first_plane(x + p * plane, s, l, out + p * windows, places + p * windows, work)
-        elif s.stride > FAR:
+        if s.stride > FAR:
             _far_plane(x + p * plane, s, out + p * windows, work)
         elif s.kh == 2 and s.kw == 2 and s.stride == 2:
             _max_tiles(x + p * plane, s, out + p * windows)
         else:
-            _forward_plane(x + p * plane, s, l, out + p * windows, work)
+            _forward_plane(x + p * plane, s, lay, out + p * windows, work)
 
 
 cdef void _backward_planes(
@@ -417,18 +435,18 @@ cdef int _forward(
     floating _, ndarray x, Shape s, ndarray out, ndarray places, ndarray work, int num_threads
 ) except -1:
     cdef size_t itemsize = sizeof(floating)
-    cdef Layout l = _layout(s)
+    cdef Layout lay = _layout(s)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.P * s.H * s.W)
     cdef floating *out0 = <floating *>data(out, itemsize, s.P * s.OH * s.OW)
-    cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * l.total)
+    cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef unsigned char *places0 = NULL
     cdef Py_ssize_t worker
     if places is not None:
         places0 = <unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        _forward_planes(x0, s, l, s.P * worker // num_threads,
+        _forward_planes(x0, s, lay, s.P * worker // num_threads,
                         s.P * (worker + 1) // num_threads, out0, places0,
-                        work0 + worker * l.total)
+                        work0 + worker * lay.total)
     return 0
 
 
@@ -437,11 +455,11 @@ cdef int _backward(
     ndarray dx, ndarray work, int num_threads
 ) except -1:
     cdef size_t itemsize = sizeof(floating)
-    cdef Layout l = _layout(s)
+    cdef Layout lay = _layout(s)
     cdef const floating *dout0 = <const floating *>data(dout, itemsize, s.P * s.OH * s.OW)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.P * s.H * s.W)
     cdef floating *dx0 = <floating *>data(dx, itemsize, s.P * s.H * s.W)
-    cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * l.total)
+    cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef const unsigned char *places0 = NULL
     cdef Py_ssize_t worker
     if places is not None:
@@ -449,8 +467,8 @@ cdef int _backward(
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         _backward_planes(dout0, x0, places0, s, s.P * worker // num_threads,
                          s.P * (worker + 1) // num_threads, shared, streaming, dx0,
-                         work0 + worker * l.total,
-                         work0 + (worker + 1) * l.total - 4 * _padded(s.W))
+                         work0 + worker * lay.total,
+                         work0 + (worker + 1) * lay.total - 4 * _padded(s.W))
     return 0
 
 

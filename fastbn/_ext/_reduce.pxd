@@ -9,8 +9,8 @@ Mean and variance are taken in one pass: a block sums x - k and (x - k)^2 for a 
 blocks are merged by Chan, Golub and LeVeque's update ("Updating formulae and a pairwise algorithm
 for computing sample variances", 1979). k is the mean so far, and for the first block that of its
 beginning. If a block's mean lies d from k then its m2 = sum((x - k)^2) - n d^2 loses digits as
-n d^2 grows; but d is the distance from numbers already in the total, whose own m2 grows by n d^2 and
-more over BLOCK / FIRST with it. So a large mean, an outlier or a slope costs no more than that
+n d^2 grows; but d is the distance from numbers already in the total, whose own m2 grows by n d^2
+and more over BLOCK / FIRST with it. So a large mean, an outlier or a slope costs no more than that
 factor, and nothing like E[x^2] - E[x]^2 is ever formed.
 """
 from cython cimport floating
@@ -184,7 +184,7 @@ cdef inline void _row_squares(
     const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, const floating *k,
     floating *first, floating *second
 ) noexcept nogil:
-    """first = sum over rows of x - k, second of (x - k)^2; four rows a pass, to store less often."""
+    """first = sum over rows of x - k, second of (x - k)^2; four rows a pass: fewer stores."""
     cdef floating p, q, r, s
     cdef Py_ssize_t n = 0, c
     for c in range(width):
