@@ -53,6 +53,15 @@ def test_what_is_released_is_used_again():
     assert much_smaller.ctypes.data != address and _held() == held
 
 
+@pytest.mark.parametrize("numbers", [8192, 8193, 50001, 1 << 20, 1_048_560, 1_500_000, 5_000_001])
+def test_every_size_is_used_again(numbers):
+    # Blocks are rounded up, by much where they are in huge pages: the next of the size must match.
+    array = _memory.empty((numbers,), np.dtype(np.float32))
+    address = array.ctypes.data
+    del array
+    assert _memory.empty((numbers,), np.dtype(np.float32)).ctypes.data == address
+
+
 def test_a_view_keeps_its_memory():
     array = _memory.empty((1 << 16,), np.dtype(np.float32))
     array[...] = 7

@@ -97,28 +97,32 @@ cdef size_t *_find(size_t size) noexcept nogil:
         return _remove(best) if best >= 0 else NULL
 
 
+cdef inline size_t _step(size_t size) noexcept nogil:
+    """Blocks of two huge pages and more are a whole number of them."""
+    return HUGE if size >= 2 * HUGE else LINE
+
+
 cdef size_t *_fresh(size_t size) noexcept nogil:
-    cdef size_t step = HUGE if size >= 2 * HUGE else LINE
-    cdef size_t *block
-    size = (size + step - 1) // step * step
-    block = <size_t *>fastbn_aligned_alloc(step, size)
+    cdef size_t *block = <size_t *>fastbn_aligned_alloc(_step(size), size)
     if block == NULL:
         _evict(0)
-        block = <size_t *>fastbn_aligned_alloc(step, size)
+        block = <size_t *>fastbn_aligned_alloc(_step(size), size)
     if block != NULL:
-        if step == HUGE:
+        if size >= 2 * HUGE:
             fastbn_use_huge_pages(block, size)
         block[0] = size
     return block
 
 
 cdef void *_malloc(void *ctx, size_t size) noexcept nogil:
+    cdef size_t step = _step(size + LINE)
     cdef size_t *block
     if size > <size_t>-1 // 2:
         return NULL
-    block = _find(size + LINE)
+    size = (size + LINE + step - 1) // step * step
+    block = _find(size)
     if block == NULL:
-        block = _fresh(size + LINE)
+        block = _fresh(size)
     return <char *>block + LINE if block != NULL else NULL
 
 
