@@ -145,3 +145,26 @@ def test_a_wider_gradient_meets_a_fused_relu(name, shape, rng):
     for a, e in zip(getattr(_fused, f"{name}_relu_backward")(dout, cache), gradients, strict=True):
         assert a.dtype == np.float64
         np.testing.assert_array_equal(a, e)
+
+
+@pytest.mark.parametrize("changed", ["gamma", "beta"])
+@pytest.mark.parametrize("name, shape", FUSED)
+def test_a_step_before_the_backward_pass_moves_no_gate(name, shape, changed, rng):
+    x, dout = rng.standard_normal((2, *shape))
+    gamma, beta = rng.standard_normal((2, shape[1]))
+    results = []
+    for fused in (True, False):
+        g, b = gamma.copy(), beta.copy()
+        if fused:
+            _, cache = getattr(_fused, f"{name}_relu_forward")(x, g, b, {"mode": "train"})
+        else:
+            out, norm_cache = getattr(layers, f"{name}_forward")(x, g, b, {"mode": "train"})
+            _, relu_cache = layers.relu_forward(out)
+        {"gamma": g, "beta": b}[changed][...] -= 3
+        if fused:
+            results.append(getattr(_fused, f"{name}_relu_backward")(dout, cache))
+        else:
+            gated = layers.relu_backward(dout, relu_cache)
+            results.append(getattr(layers, f"{name}_backward")(gated, norm_cache))
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(actual, expected)

@@ -112,6 +112,23 @@ def test_no_more_than_so_many_blocks_are_held():
     del arrays
     gc.collect()
     assert _held() == 64 * size
+    large = _memory.empty((1 << 22,), np.dtype(np.float32))
+    del large  # takes the place of the oldest
+    assert _held() == 63 * size + (1 << 24) + 64
+
+
+def test_small_blocks_are_not_held():
+    array = _memory.empty((1 << 14,), np.dtype(np.float32))
+    array.resize((100,), refcheck=False)
+    held = _held()
+    del array
+    assert _held() == held
+
+
+def test_as_many_axes_as_numpy_has():
+    assert layers.relu_forward(np.ones((1,) * 32))[0].shape == (1,) * 32
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        assert layers.relu_forward(np.ones((1,) * 64))[0].shape == (1,) * 64
 
 
 def test_resizing_keeps_the_numbers():

@@ -86,3 +86,19 @@ def test_a_bad_gradient_reaches_its_maximum_alone(variant, size, bad, level):
     expected = np.zeros_like(x)
     expected[0, 0, size - 1, 8 * size - 1] = bad
     np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize(
+    "before, after, shape",
+    [((16, 16, 1), (2, 3, 2), (2, 3, 24, 26)), ((2, 4, 1), (4, 2, 1), (1, 1, 6, 6))],
+)
+def test_the_dict_may_change_before_the_backward_pass(before, after, shape, dtype, rng):
+    x = rng.standard_normal(shape).astype(dtype)
+    keys = ("pool_height", "pool_width", "stride")
+    param = dict(zip(keys, before, strict=True))
+    _, cache = layers.max_pool_forward_fast(x, param)
+    param.update(zip(keys, after, strict=True))
+    out, expected_cache = reference.max_pool_forward_naive(x, dict(param))
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    expected = reference.max_pool_backward_naive(dout, expected_cache)
+    np.testing.assert_allclose(layers.max_pool_backward_fast(dout, cache), expected, atol=1e-5)

@@ -345,7 +345,9 @@ def test_groupnorm_backward(layers, name):
         (x, gamma, beta),
         dout,
         getattr(layers, f"{name}_backward")(dout, cache),
-        (1e-7, 1e-10, 1e-10),
+        # Printed: 7.4e-8, all of it from the central difference (the gradient itself is right to
+        # 5e-15): the rounding of another order of sums makes it 6.6e-8, or without FMA 1.1e-7.
+        (1.5e-7, 1e-10, 1e-10),
     )
 
 

@@ -20,7 +20,10 @@ cdef extern from *:
       #define fastbn_aligned_alloc(alignment, size) _aligned_malloc(size, alignment)
       #define fastbn_aligned_free _aligned_free
     #else
-      #define fastbn_aligned_alloc aligned_alloc
+      static void *fastbn_aligned_alloc(size_t alignment, size_t size) {
+        void *block; /* unlike aligned_alloc, of any size */
+        return posix_memalign(&block, alignment, size) ? NULL : block;
+      }
       #define fastbn_aligned_free free
     #endif
     #if defined(__linux__)
@@ -55,7 +58,7 @@ cdef enum:
     HUGE = 1 << 21       # bytes of a huge page; blocks of two and more ask for them
     MINIMUM = 1 << 15    # bytes of an array from which it is ours: below, malloc reuses as well
     SLOTS = 64           # blocks held at most
-    AXES = 32
+    AXES = 64            # NumPy 2 has no more
 
 cdef cython.pymutex lock     # guards the four below; never held while anything is called
 cdef size_t *held[SLOTS]     # released blocks, oldest first
@@ -97,29 +100,24 @@ cdef size_t *_find(size_t size) noexcept nogil:
         return _remove(best) if best >= 0 else NULL
 
 
-cdef inline size_t _step(size_t size) noexcept nogil:
-    """Blocks of two huge pages and more are a whole number of them."""
-    return HUGE if size >= 2 * HUGE else LINE
-
-
 cdef size_t *_fresh(size_t size) noexcept nogil:
-    cdef size_t *block = <size_t *>fastbn_aligned_alloc(_step(size), size)
+    cdef size_t alignment = HUGE if size >= 2 * HUGE else LINE
+    cdef size_t *block = <size_t *>fastbn_aligned_alloc(alignment, size)
     if block == NULL:
         _evict(0)
-        block = <size_t *>fastbn_aligned_alloc(_step(size), size)
+        block = <size_t *>fastbn_aligned_alloc(alignment, size)
     if block != NULL:
-        if size >= 2 * HUGE:
+        if alignment == HUGE:
             fastbn_use_huge_pages(block, size)
         block[0] = size
     return block
 
 
 cdef void *_malloc(void *ctx, size_t size) noexcept nogil:
-    cdef size_t step = _step(size + LINE)
     cdef size_t *block
     if size > <size_t>-1 // 2:
         return NULL
-    size = (size + LINE + step - 1) // step * step
+    size = (size + 2 * LINE - 1) // LINE * LINE
     block = _find(size)
     if block == NULL:
         block = _fresh(size)
@@ -128,19 +126,25 @@ cdef void *_malloc(void *ctx, size_t size) noexcept nogil:
 
 cdef void _free(void *ctx, void *data, size_t size) noexcept nogil:
     global count, held_bytes
+    cdef size_t most = limit
     cdef size_t *block
+    cdef size_t *oldest = NULL
     cdef bint kept = False
     if data == NULL:
         return
     block = <size_t *>(<char *>data - LINE)
-    if block[0] <= limit:
-        _evict(limit - block[0])
+    if MINIMUM <= block[0] <= most:
+        _evict(most - block[0])
         with lock:
+            if count == SLOTS:
+                oldest = _remove(0)
             kept = count < SLOTS and held_bytes + block[0] <= limit
             if kept:
                 held[count] = block
                 count += 1
                 held_bytes += block[0]
+    if oldest != NULL:
+        fastbn_aligned_free(oldest)
     if not kept:
         fastbn_aligned_free(block)
 
@@ -178,12 +182,12 @@ def empty(tuple shape not None, dtype):
     """np.empty(shape, dtype) for dtypes of numbers in native byte order."""
     cdef cnp.npy_intp lengths[AXES]
     cdef int typenum = (<cnp.dtype?>dtype).type_num, axis, axes = len(shape)
-    cdef cnp.npy_intp size = (<cnp.dtype>dtype).itemsize
+    cdef size_t size = (<cnp.dtype>dtype).itemsize  # may overflow: NumPy will say so
     if axes > AXES:
         raise ValueError(f"shape must have at most {AXES} axes; got {axes}")
     for axis in range(axes):
         lengths[axis] = shape[axis]
-        size *= lengths[axis]
+        size *= <size_t>lengths[axis]
     if size < MINIMUM:
         return PyArray_SimpleNew(axes, lengths, typenum)
     before = PyDataMem_SetHandler(capsule)

@@ -2,8 +2,8 @@
 
 A mean is kept in double and used in two parts, `high` in the array's dtype and the rest, which
 goes into what is added last: x - high is nearly exact where x is close to a large mean, so float32
-data with mean 1e6 and deviation 1 keeps its digits. A mean within the deviation is all rest: then
-x - 0 is exact, and nothing is lost by adding last.
+data with mean 1e6 and deviation 1 keeps its digits. A mean small against the deviation is all rest:
+then x - 0 is exact, and little is lost by adding last.
 
 A fused relu acts on what would have been the output, and lets NaN through; its gradient is found
 from the same output computed again.
@@ -15,8 +15,11 @@ from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start
 
 
 cdef inline floating large_part(double mean, double rstd, floating _) noexcept nogil:
-    """`high`: the mean, or 0 for one within the deviation."""
-    return 0 if -1 < mean * rstd < 1 else <floating>mean
+    """`high`: the mean, or 0 for one small against the deviation (float64 has no need of that)."""
+    if floating is float:
+        if -0.25 < mean * rstd < 0.25:
+            return 0
+    return <floating>mean
 
 
 cdef inline double rest(double mean, floating high) noexcept nogil:

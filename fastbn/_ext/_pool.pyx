@@ -415,8 +415,8 @@ cdef void _backward_planes(
     cdef Py_ssize_t p, i, plane = s.H * s.W, windows = s.OH * s.OW
     cdef floating *to
     streaming &= plane <= PLANE
-    for i in range(min(s.kh * s.kw, <Py_ssize_t>MOST)):
-        steps[i] = i // s.kw * s.W + i % s.kw
+    for i in range(MOST):  # a place that is in no such window can do no harm
+        steps[i] = i // s.kw * s.W + i % s.kw if i < s.kh * s.kw else 0
     for p in range(first, last):
         to = work if streaming else dx + p * plane
         if places != NULL:

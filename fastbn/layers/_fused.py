@@ -2,7 +2,8 @@
 
 The results and the caches are those of the two layers one after the other. relu's cache, which is
 what the normalization gave, is formed only if somebody uses it; its gradient comes from the same
-numbers, computed again where they are wanted.
+numbers, computed again where they are wanted. gamma and beta are copied for that: a step of an
+optimizer before the backward pass must not move what the relu let through.
 """
 
 from . import _batchnorm, _check, _layernorm
@@ -41,17 +42,18 @@ def layernorm_relu_forward(x, gamma, beta, ln_param):
         return out, (cache, relu_cache)
     out, cache, beta = _layernorm._forward(x, gamma, beta, ln_param, relu=True)
     eps = {"eps": _check.number(ln_param, "ln_param", "eps", 1e-5)}  # the dict may change
+    gamma, beta = cache.gamma.copy(), beta.copy()
 
     def output():
-        return _layernorm._forward(cache.x, cache.gamma, beta, eps)[0]
+        return _layernorm._forward(cache.x, gamma, beta, eps)[0]
 
-    return out, (cache, LazyArray(output, beta))
+    return out, (cache, LazyArray(output, (gamma, beta)))
 
 
 def layernorm_relu_backward(dout, cache):
     """dx, dgamma, dbeta"""
     ln_cache, relu_cache = cache
-    beta = _beta(dout, relu_cache)
+    beta = _beta(dout, ln_cache, relu_cache)
     if beta is None:
         dout = relu_backward(dout, relu_cache)
     return _layernorm._backward(dout, ln_cache, beta)
@@ -63,11 +65,16 @@ def _batchnorm_forward(x, gamma, beta, bn_param, axes):
         out, relu_cache = relu_forward(out)
         return out, (cache, relu_cache)
     out, cache, beta = _batchnorm._forward(x, gamma, beta, bn_param, axes, relu=True)
-    return out, (cache, LazyArray(lambda: _batchnorm._output(cache, beta), beta))
+    gamma, beta = cache.gamma.copy(), beta.copy()
+
+    def output():
+        return _batchnorm._output(cache._replace(gamma=gamma), beta)
+
+    return out, (cache, LazyArray(output, (gamma, beta)))
 
 
 def _batchnorm_backward(dout, cache, relu_cache, made_by):
-    beta = _beta(dout, relu_cache)
+    beta = _beta(dout, cache, relu_cache)
     if beta is None:
         dout = relu_backward(dout, relu_cache)
     return _batchnorm._backward(dout, cache, made_by, beta)
@@ -78,7 +85,12 @@ def _fusible(*arrays):
     return _check.plain_dtype(arrays) is not None
 
 
-def _beta(dout, relu_cache):
-    """beta, if the relu was fused, its cache is untouched, and dout is of the same dtype."""
-    beta = LazyArray.source_of(relu_cache)
-    return beta if beta is not None and getattr(dout, "dtype", None) is beta.dtype else None
+def _beta(dout, cache, relu_cache):
+    """beta, if the relu was fused and its gradient can be: None says to go by relu's cache."""
+    source = LazyArray.source_of(relu_cache)
+    if source is None:
+        return None
+    gamma, beta = source
+    if getattr(dout, "dtype", None) is not beta.dtype or not (gamma == cache.gamma).all():
+        return None
+    return beta

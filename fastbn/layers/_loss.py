@@ -68,14 +68,15 @@ def _loss(kernel, x, y, cost):
     dtype, x = _check.floats(("x",), x)
     _check.ndim("x", x, 2, "(N, C)")
     N, C = x.shape
-    labels = y
+    given = y
     y = _check.labels(y, N)
     if not N:
         return np.float64("nan"), _check.cast(dtype, empty(x.shape, x.dtype))  # as in NumPy
     bad = _ext.loss.wrong_label(y, N, C)
     if bad >= 0:
         raise ValueError(
-            f"y must hold labels from 0 to {C - 1} (x has {C} columns); got {labels[bad]} at {bad}"
+            f"y must hold labels from 0 to {C - 1} (x has {C} columns);"
+            f" got {np.asarray(given)[bad]} at {bad}"
         )
     dx = empty(x.shape, x.dtype)
     loss = kernel(x, y, N, C, dx, np.empty(N), threads_for(cost * x.size))

@@ -68,7 +68,10 @@ def _forward(x, window, want_places=False):
 
 
 def _backward(dout, x, pool_param, places, sharing):
-    """sharing: whether equal maxima share the gradient; None: where windows tile the image."""
+    """places: of which window and shape of x they are, too; or None.
+
+    sharing: whether equal maxima share the gradient; None: where windows tile the image.
+    """
     dtype, dout, x = _check.floats(("dout", "x"), dout, x)
     window = height, width, stride, OH, OW = _window(x, pool_param)
     N, C, H, W = x.shape
@@ -81,9 +84,12 @@ def _backward(dout, x, pool_param, places, sharing):
     _check.shape("dout", dout, (N, C, OH, OW), "that of the output")
     dx = empty(x.shape, x.dtype)
     if x.size:
-        if tiles:
+        # The dict in the cache is the caller's, who may have changed it since.
+        if tiles or places is None or places[1:] != (window, x.shape):
             places = None
-        elif places is None:
+        else:
+            places = places[0]
+        if places is None and not tiles:
             _, places = _forward(x, window, want_places=True)
         num_threads = threads_for(2 * dout.size * height * width)
         work = np.empty(_ext.pool.scratch_size(H, W, height, width, stride, num_threads), x.dtype)
@@ -286,7 +292,7 @@ def _forward_im2col(dtype, x_, x, window, pool_param):
 
     out, places = _forward(x_, window, want_places=True)
     x_cols = LazyArray(columns)
-    argmax = LazyArray(lambda: np.argmax(x_cols, axis=0), places)
+    argmax = LazyArray(lambda: np.argmax(x_cols, axis=0), (places, window, x_.shape))
     return _check.cast(dtype, out), (x, x_cols, argmax, pool_param)
 
 
