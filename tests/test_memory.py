@@ -165,7 +165,7 @@ def test_the_environment_sets_the_limit(text, held):
         "print(_ext.memory.held_now() > 0)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],
         env={"FASTBN_REUSE_LIMIT": text, "PATH": ""},
         capture_output=True,
         text=True,
@@ -176,7 +176,7 @@ def test_the_environment_sets_the_limit(text, held):
 
 def test_a_bad_environment_is_an_error():
     run = subprocess.run(
-        [sys.executable, "-c", "import fastbn"],
+        [sys.executable, "-P", "-c", "import fastbn"],
         env={"FASTBN_REUSE_LIMIT": "much", "PATH": ""},
         capture_output=True,
         text=True,
