@@ -16,7 +16,9 @@ cimport numpy as cnp
 from numpy cimport ndarray
 
 from ._arrays cimport data, single, view
-from ._tile cimport DEPTH, MR, NR_BYTES, edge_tile, pack_panel, tile_columns
+from ._tile cimport (
+    DEPTH, MR, NR_BYTES, edge_tile, first_row, pack_panel, row_tiles, tile_columns, tile_rows,
+)
 
 cdef enum:
     MC = 96        # rows of a block; halved twice, still a multiple of every MR
@@ -32,25 +34,28 @@ cdef void _block(
 ) noexcept nogil:
     """A block of out from column `first` on; packed is all of b, `padded` columns wide."""
     cdef Py_ssize_t NR = tile_columns(a)
-    cdef Py_ssize_t i, j, k = 0, depth, here, wide
+    cdef Py_ssize_t iota[DEPTH]
+    cdef Py_ssize_t i, j, k = 0, q, depth, here, wide
     cdef const floating *b
+    for i in range(DEPTH):
+        iota[i] = i * NR
     for i in range(rows):
         for j in range(columns):
             out[i * ldc + j] = bias[j] if bias != NULL else 0
     while k < K:
         depth = min(<Py_ssize_t>DEPTH, K - k)
-        i = 0
-        while i < rows:
-            here = min(<Py_ssize_t>MR, rows - i)
+        for q in range(row_tiles(rows)):
+            i = first_row(q, rows)
+            here = min(first_row(q + 1, rows), rows) - i
             pack_panel(a + i * a_row + k * a_depth, here, depth, a_row, a_depth,
-                       <Py_ssize_t>MR, panel)
+                       tile_rows(here), panel)
             j = 0
             while j < columns:
                 wide = min(NR, columns - j)
                 b = packed + k * padded + (first + j) * depth
-                edge_tile(here, wide, depth, <const floating *>panel, b, out + i * ldc + j, ldc)
+                edge_tile(here, wide, depth, <const floating *>panel, b, iota,
+                          out + i * ldc + j, ldc)
                 j += NR
-            i += MR
         k += depth
 
 

@@ -54,3 +54,8 @@ cdef inline void *scratch(ndarray x, size_t itemsize, Py_ssize_t size) except? N
     Vectors that touch two lines at every access cost twice as much.
     """
     return <void *>((<size_t>data(x, itemsize, size + 16) + 63) & ~<size_t>63)
+
+
+cdef inline void *lined(ndarray x, Py_ssize_t size) except? NULL:
+    """Scratch of mixed kinds: `size` bytes, 64 of them for the start on a cache line."""
+    return <void *>((<size_t>numbers(x, cnp.NPY_UINT8, size) + 63) & ~<size_t>63)

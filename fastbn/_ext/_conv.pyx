@@ -1,197 +1,447 @@
-"""Convolution of (N, C, H, W) by (F, C, kh, kw): implicit matrix products over patch panels.
+"""Convolution of (N, C, H, W) by (F, C, kh, kw): implicit matrix products over patches of frames.
 
 The matrix of patches (rows (c, i, j), K = C * kh * kw of them; columns the output pixels) is never
-formed: panels of it, two vectors wide, are packed where they are used.
+formed. A frame (_frames.pxd) is read in its place: the vectors of a tile are pixels under one
+place of the filter. Where the rows of outputs do not fill vectors, pixels are packed side by side
+into a panel first.
 
 forward       out (F, pixels) = w (F, K) patches (K, pixels)
-    task: PANELS panels of pixels, which may run on from one image into the next
-      for each DEPTH of K
-        pack the patches, DEPTH x PANELS panels                (second-level cache)
-        for each panel of pixels                               (first-level cache)
-          for each MR filters: tile, straight into out
+    task: a block of pixels (images, or a band of one)
+      for each chunk of channels, DEPTH rows of patches or so
+        copy them into a frame                                 (second-level cache)
+        for each two vectors of pixels                         (first-level cache)
+          for each MR filters: tile, straight into out         (packed filters: second level)
 
-dx            patches' gradient (K, pixels) = w' (K, F) dout (F, pixels), then col2im
-    task: a group of images x a chunk of channels, which it owns in dx
-      for each PANELS panels of the group's pixels
-        tiles into a strip of the patches' gradient            (second-level cache)
-        add the strip to dx
+dx            the same of dout with the filters turned round, if the stride is 1. Else dx falls into
+              stride x stride phases, each a product of dout with every stride-th place of the
+              filters: every number of dx is written once, and nothing is added up in memory.
 
-dw            dw' (K, F) = sum over images of patches (K, pixels) dout' (pixels, F)
+dw            dw (F, K) = sum over blocks of dout (F, pixels) patches' (pixels, K)
     task: a group of images x a chunk of channels
-      for each image, for each band of output rows
-        copy the band's input rows into a frame of zeros, transpose dout
-        gather tiles: patches are read in place from the frame
+      for each block: copy its frame
+        for each DF filters                                    (dout's rows: first-level cache)
+          for each DX rows of patches: dot tile, vectors of pixels multiplied and added up
     then the groups' shares are added in order: how many depends on the shape alone
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+cimport numpy as cnp
+from numpy cimport ndarray
 
-from ._patches cimport Shape, add_patches, copy_band, pack_dout, pack_patches
+from ._arrays cimport data, lined, single
+from ._frames cimport (
+    Cut, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, pack_filters, pack_rows,
+    place_offsets,
+)
 from ._reduce cimport wide_sum
 from ._tile cimport (
-    DEPTH, MR, MR_STEP, NR_BYTES, TILE_MAX, gather_tile, pack_panel, tile, tile_columns,
+    DEPTH, DF, DX, FB_BYTES, MR, NR_BYTES, TILE_MAX, dot, first_row, row_tiles, tile, tile_rows,
 )
 
 cdef enum:
-    PANELS = 8      # panels of pixels in a block
-    ROWS = 192      # rows of patches in a chunk of channels, about
-    BAND = 128      # output pixels in a band, about: its panel of dout' in the first-level cache
+    PACKING = 6    # a step of packing a panel costs as much as tiles for so many filters
+    ROWS = 192     # rows of patches in a chunk of dw, about
+    TASKS = 8      # the filters are parted rather than have fewer of them
+    SHARES = 16    # tasks that dw is cut into, at least, if there are as many images
 
 
-cdef void _forward_task(
-    const floating *x, const floating *packed, const floating *bias, const Shape *s,
-    Py_ssize_t first, Py_ssize_t last, floating *out, floating *scratch
+cdef inline Product _forward_product(
+    Py_ssize_t N, Py_ssize_t C, Py_ssize_t H, Py_ssize_t W, Py_ssize_t F, Py_ssize_t kh,
+    Py_ssize_t kw, Py_ssize_t pad, Py_ssize_t stride
 ) noexcept nogil:
-    """Output pixels first to last. packed: w in panels of MR filters, DEPTH after DEPTH."""
-    cdef floating whole[TILE_MAX]
-    cdef Py_ssize_t NR = tile_columns(x), panels = (last - first + NR - 1) // NR
-    cdef Py_ssize_t tall = (s.F + MR - 1) // MR * MR
-    cdef Py_ssize_t k = 0, depth, panel, pixel, count, q, f, rows, i, t, at, origin
-    cdef bint inside
-    cdef const floating *start
-    while k < s.K:
-        depth = min(<Py_ssize_t>DEPTH, s.K - k)
-        for panel in range(panels):
-            pixel = first + panel * NR
-            pack_patches(x, s, pixel, min(NR, last - pixel), k, depth,
-                         scratch + panel * NR * depth)
-        for panel in range(panels):
-            pixel = first + panel * NR
-            count = min(NR, last - pixel)
-            inside = count == NR and pixel % s.P + NR <= s.P
-            origin = pixel // s.P * s.F * s.P + pixel % s.P
-            for q in range(tall // MR):
-                f = q * MR
-                rows = min(<Py_ssize_t>MR, s.F - f)
-                start = bias + f if k == 0 else NULL
-                if inside and rows % MR_STEP == 0:
-                    tile(rows, NR, depth, packed + tall * k + f * depth,
-                         <const floating *>scratch + panel * NR * depth, start,
-                         out + origin + f * s.P, s.P)
-                    continue
-                if k > 0:
-                    for i in range(rows):
-                        for t in range(count):
-                            at = (pixel + t) // s.P * s.F * s.P + (pixel + t) % s.P
-                            whole[i * NR + t] = out[at + (f + i) * s.P]
-                tile(rows, count, depth, packed + tall * k + f * depth,
-                     <const floating *>scratch + panel * NR * depth, start, whole, NR)
-                for t in range(count):
-                    at = (pixel + t) // s.P * s.F * s.P + (pixel + t) % s.P
-                    for i in range(rows):
-                        out[at + (f + i) * s.P] = whole[i * NR + t]
-        k += depth
+    cdef Product s
+    s.N, s.C, s.H, s.W, s.F, s.kh, s.kw = N, C, H, W, F, kh, kw
+    s.top, s.left, s.stride = pad, pad, stride
+    s.OH = (H + 2 * pad - kh) // stride + 1
+    s.OW = (W + 2 * pad - kw) // stride + 1
+    if kh == 1 and kw == 1 and stride == 1 and pad == 0:  # rows run on into each other
+        s.W, s.H = H * W, 1
+        s.OW, s.OH = s.W, 1
+    s.P = s.OH * s.OW
+    s.K = C * kh * kw
+    s.out_plane, s.out_origin, s.out_line, s.out_step = s.P, 0, s.OW, 1
+    return s
 
 
-cdef void _pack_turned(
-    const floating *w, const Shape *s, Py_ssize_t c, floating *packed
+cdef inline Product _phase_product(
+    const Product *s, Py_ssize_t a, Py_ssize_t b
 ) noexcept nogil:
-    """w' of a chunk of channels, in panels of MR rows of patches."""
-    cdef Py_ssize_t rows = min(s.chunk, s.C - c) * s.kh * s.kw
-    cdef Py_ssize_t f = 0, depth, q, r, here
-    while f < s.F:
-        depth = min(<Py_ssize_t>DEPTH, s.F - f)
-        for q in range(s.padded // MR):
-            r = q * MR
-            here = max(<Py_ssize_t>0, min(<Py_ssize_t>MR, rows - r))
-            pack_panel(w + f * s.K + c * s.kh * s.kw + r, here, depth, 1, s.K, <Py_ssize_t>MR,
-                       packed + s.padded * f + r * depth)
-        f += depth
+    """dx at padded rows a, a + stride, ... and columns b, b + stride, ...: dout is correlated with
+    the filters' places (a, b) modulo the stride, turned round."""
+    cdef Product d
+    cdef Py_ssize_t y = max(<Py_ssize_t>0, (s.top - a + s.stride - 1) // s.stride)
+    cdef Py_ssize_t x = max(<Py_ssize_t>0, (s.left - b + s.stride - 1) // s.stride)
+    d.N, d.C, d.H, d.W, d.F, d.stride = s.N, s.F, s.OH, s.OW, s.C, 1
+    d.kh = (s.kh - a + s.stride - 1) // s.stride
+    d.kw = (s.kw - b + s.stride - 1) // s.stride
+    d.top = d.kh - 1 - y
+    d.left = d.kw - 1 - x
+    y = y * s.stride + a - s.top
+    x = x * s.stride + b - s.left
+    d.OH = max(<Py_ssize_t>0, (s.H - y + s.stride - 1) // s.stride)
+    d.OW = max(<Py_ssize_t>0, (s.W - x + s.stride - 1) // s.stride)
+    d.P = d.OH * d.OW
+    d.K = d.C * d.kh * d.kw
+    d.out_plane, d.out_origin = s.H * s.W, y * s.W + x
+    d.out_line, d.out_step = s.stride * s.W, s.stride
+    return d
 
 
-cdef void _dx_task(
-    const floating *dout, const floating *packed, const Shape *s, Py_ssize_t n, Py_ssize_t c,
-    floating *dx, floating *scratch
+cdef inline Cut _cut(const Product *s, Py_ssize_t W) noexcept nogil:
+    cdef Py_ssize_t vectors = (s.OW + W - 1) // W * W
+    return cut_product(s, max(<Py_ssize_t>1, DEPTH // (s.kh * s.kw)),
+                       vectors * s.F > s.OW * (s.F + PACKING), W)
+
+
+cdef inline Py_ssize_t _depth(const Cut *cut, const Product *s) noexcept nogil:
+    return cut.chunk * s.kh * s.kw
+
+
+cdef inline Py_ssize_t _panel_runs(
+    const Run *rows, Py_ssize_t count, Py_ssize_t pixel, Py_ssize_t W,
+    Py_ssize_t step, Run *runs
 ) noexcept nogil:
-    """dx of a group of images from n on and a chunk of channels from c on.
+    """Of the block's pixels from number `pixel` on, the runs in a packed panel of two vectors."""
+    cdef Py_ssize_t r = pixel // rows[0].length, x = pixel % rows[0].length
+    cdef Py_ssize_t found = 0, filled = 0
+    while filled < 2 * W and r < count:
+        runs[found].pos = rows[r].pos + x
+        runs[found].dest = rows[r].dest + x * step
+        runs[found].length = min(2 * W - filled, rows[r].length - x)
+        runs[found].skip = 0
+        filled += runs[found].length
+        found += 1
+        x = 0
+        r += 1
+    return found
 
-    packed: that chunk's w' in panels of MR rows of patches, DEPTH filters after DEPTH.
+
+cdef inline Py_ssize_t _vector_runs(
+    const Run *rows, Py_ssize_t count, Py_ssize_t vector, Py_ssize_t W, Py_ssize_t step, Run *runs
+) noexcept nogil:
+    """Vectors number `vector` and the next: each a part of a row, a row's last one at its end."""
+    cdef Py_ssize_t across = (rows[0].length + W - 1) // W, found = 0, x, last
+    while found < 2 and vector < count * across:
+        x = vector % across * W
+        last = min(x, max(<Py_ssize_t>0, rows[0].length - W))
+        runs[found].pos = rows[vector // across].pos + last
+        runs[found].dest = rows[vector // across].dest + last * step
+        runs[found].length = min(W, rows[0].length)
+        runs[found].skip = x - last
+        found += 1
+        vector += 1
+    return found
+
+
+cdef inline bint _straight(
+    const Run *runs, Py_ssize_t count, bint packed, bint adding, Py_ssize_t W, Py_ssize_t step
+) noexcept nogil:
+    """Whether tiles can go straight to out: whole vectors, none of them added to twice."""
+    cdef Py_ssize_t r, filled = 0
+    if step != 1:
+        return False
+    for r in range(count):
+        if packed and runs[r].dest != runs[0].dest + filled:
+            return False
+        if not packed and (runs[r].length < W or adding and runs[r].skip):
+            return False
+        filled += runs[r].length
+    return filled % W == 0
+
+
+cdef void _tiles(
+    const floating *frame, const Py_ssize_t *offset, const Py_ssize_t *iota, const Product *s,
+    const Cut *cut, const Run *rows, Py_ssize_t count, Py_ssize_t depth, const floating *packed,
+    const floating *start, bint adding, Py_ssize_t tile_first, Py_ssize_t tile_last,
+    floating *out, floating *panel
+) noexcept nogil:
+    """A block of out, of `count` rows of outputs, one chunk of channels and some tiles of filters.
+
+    start: what the sums begin with: the biases, or zeros when adding to out.
     """
-    cdef Py_ssize_t NR = tile_columns(dout), width = PANELS * NR
-    cdef Py_ssize_t images = min(s.group, s.N - n), channels = min(s.chunk, s.C - c)
-    cdef Py_ssize_t pixel = n * s.P, last = (n + images) * s.P
-    cdef Py_ssize_t f, depth, panel, panels, count, q, r, i
-    cdef floating *strip = scratch + PANELS * NR * DEPTH + NR
+    cdef floating whole[TILE_MAX]
+    cdef Run runs[NR_BYTES]
+    cdef Py_ssize_t W = lanes(frame), NR = 2 * W
+    cdef Py_ssize_t width = rows[0].length
+    cdef Py_ssize_t vectors = (
+        (count * width + W - 1) // W if cut.packed else count * ((width + W - 1) // W))
+    cdef Py_ssize_t vector = 0, found, filled, here, last, q, f, i, r, t
+    cdef const Py_ssize_t *step = iota if cut.packed else offset
+    cdef const floating *b0
+    cdef const floating *b1
+    cdef const floating *a
+    cdef floating *c0
+    cdef floating *c1
+    cdef floating *to
+    cdef bint straight
+    cdef int wide
+    while vector < vectors:
+        wide = <int>min(<Py_ssize_t>2, vectors - vector)
+        if cut.packed:
+            found = _panel_runs(rows, count, vector * W, W, s.out_step, runs)
+            pack_rows(frame, offset, depth, runs, found, NR, panel)
+            b0 = panel
+            b1 = panel + W
+        else:
+            found = _vector_runs(rows, count, vector, W, s.out_step, runs)
+            b0 = frame + runs[0].pos
+            b1 = frame + runs[found - 1].pos
+        straight = _straight(runs, found, cut.packed, adding, W, s.out_step)
+        for q in range(tile_first, tile_last):
+            f = first_row(q, s.F)
+            last = first_row(q + 1, s.F)
+            a = packed + f * depth
+            if straight and last <= s.F:
+                c0 = out + runs[0].dest + f * s.out_plane
+                c1 = c0 + W if cut.packed else out + runs[found - 1].dest + f * s.out_plane
+                tile(last - f, wide, depth, a, b0, b1, step,
+                     <const floating *>NULL if adding else start + f, c0, c1, s.out_plane)
+                continue
+            tile(last - f, wide, depth, a, b0, b1, step, start if adding else start + f, whole,
+                 whole + W, NR)
+            here = min(last, s.F) - f
+            filled = 0
+            for r in range(found):
+                for i in range(here):
+                    to = out + runs[r].dest + (f + i) * s.out_plane
+                    if adding:
+                        for t in range(runs[r].skip, runs[r].length):
+                            to[t * s.out_step] += whole[i * NR + filled + t]
+                    else:
+                        for t in range(runs[r].length):
+                            to[t * s.out_step] = whole[i * NR + filled + t]
+                filled += runs[r].length if cut.packed else W
+        vector += 2
+
+
+cdef void _product_task(
+    const floating *x, const floating *packed, const floating *bias, const Product *s,
+    const Cut *cut, const Py_ssize_t *offset, const Py_ssize_t *iota, Py_ssize_t block,
+    Py_ssize_t part, Py_ssize_t parts, floating *out, floating *mine
+) noexcept nogil:
+    """A part of the filters of a block of out. packed: w in tiles, chunk of channels by chunk."""
     cdef floating zero[MR]
-    for i in range(MR):
-        zero[i] = 0
-    for i in range(images):
-        for r in range(channels * s.H * s.W):
-            dx[((n + i) * s.C + c) * s.H * s.W + r] = 0
-    while pixel < last:
-        count = min(width, last - pixel)
-        panels = (count + NR - 1) // NR
-        f = 0
-        while f < s.F:
-            depth = min(<Py_ssize_t>DEPTH, s.F - f)
-            for panel in range(panels):
-                pack_dout(dout, s, pixel + panel * NR, min(NR, count - panel * NR), f, depth,
-                          scratch + panel * NR * depth)
-            for panel in range(panels):
-                for q in range(s.padded // MR):
-                    r = q * MR
-                    tile(s.padded - r, NR, depth, packed + s.padded * f + r * depth,
-                         <const floating *>scratch + panel * NR * depth,
-                         <const floating *>zero if f == 0 else <const floating *>NULL,
-                         strip + r * width + panel * NR, width)
-            f += depth
-        add_patches(<const floating *>strip, s, c, channels, pixel, count, width, dx)
-        pixel += count
+    cdef Run rows[RUNS]
+    cdef Py_ssize_t n = block // (cut.bands * cut.strips) * cut.images
+    cdef Py_ssize_t top = block // cut.strips % cut.bands * cut.lines
+    cdef Py_ssize_t left = block % cut.strips * cut.columns
+    cdef Py_ssize_t images = min(cut.images, s.N - n), lines = min(cut.lines, s.OH - top)
+    cdef Py_ssize_t count = list_runs(s, cut, images, top, lines, left, rows)
+    cdef Py_ssize_t c = 0, channels, k
+    cdef const floating *source = x + n * s.C * s.H * s.W
+    cdef floating *panel = mine + cut.size
+    for k in range(MR):
+        zero[k] = 0
+    while c < s.C:
+        channels = min(cut.chunk, s.C - c)
+        k = c * s.kh * s.kw
+        if not cut.in_place:
+            copy_frame(source + c * s.H * s.W, s, cut, images, channels, top, lines, left,
+                       mine)
+        _tiles(source + c * s.H * s.W + top * s.W + left if cut.in_place else <const floating *>mine,
+               offset, iota, s, cut, rows, count, channels * s.kh * s.kw,
+               packed + tile_rows(s.F) * k, bias if c == 0 else <const floating *>zero, c > 0,
+               row_tiles(s.F) * part // parts, row_tiles(s.F) * (part + 1) // parts,
+               out + n * s.F * s.out_plane, panel)
+        c += channels
+
+
+cdef void _pack_task(
+    const floating *w, const Product *s, Py_ssize_t row, Py_ssize_t channel, Py_ssize_t line,
+    Py_ssize_t step, Py_ssize_t c, Py_ssize_t chunk, Py_ssize_t q, floating *packed
+) noexcept nogil:
+    """A tile of filters and a chunk of channels from c on; the distances are those in w."""
+    cdef Py_ssize_t f = first_row(q, s.F), last = first_row(q + 1, s.F)
+    cdef Py_ssize_t channels = min(chunk, s.C - c)
+    pack_filters(w + f * row + c * channel, min(last, s.F) - f, row, channels, channel, s.kh, line,
+                 s.kw, step, last - f,
+                 packed + tile_rows(s.F) * c * s.kh * s.kw + f * channels * s.kh * s.kw)
+
+
+cdef struct Sizes:
+    # Of a product's scratch: the packed filters and biases, the offsets, what each thread has.
+    Py_ssize_t shared, offsets, thread
+
+
+cdef inline Sizes _sizes(const Product *s, Py_ssize_t W) noexcept nogil:
+    cdef Cut cut = _cut(s, W)
+    cdef Sizes sizes
+    sizes.shared = tile_rows(s.F) * (s.K + 1)
+    sizes.offsets = 2 * _depth(&cut, s)
+    sizes.thread = _line(cut.size + (_depth(&cut, s) * 2 + 1) * W)
+    return sizes
+
+
+cdef inline Py_ssize_t _line(Py_ssize_t numbers) noexcept nogil:
+    """Up to whole cache lines."""
+    return (numbers + 15) // 16 * 16
+
+
+cdef void _product(
+    const floating *x, const floating *w, Py_ssize_t row, Py_ssize_t channel, Py_ssize_t line,
+    Py_ssize_t step, const floating *b, const Product *s, floating *out, floating *shared,
+    Py_ssize_t *offset, floating *threads, int num_threads
+) noexcept nogil:
+    """out, all of it. b: NULL for zeros."""
+    cdef Py_ssize_t W = lanes(x), tiles = row_tiles(s.F), task, f, chunks, parts = 1
+    cdef Cut cut = _cut(s, W)
+    cdef Py_ssize_t depth = _depth(&cut, s)
+    cdef Py_ssize_t size = _line(cut.size + (depth * 2 + 1) * W)
+    cdef floating *bias = shared + tile_rows(s.F) * s.K
+    cdef Py_ssize_t *iota = offset + depth
+    for f in range(tile_rows(s.F)):
+        bias[f] = b[f] if b != NULL and f < s.F else 0
+    place_offsets(s, &cut, offset)
+    for f in range(depth):
+        iota[f] = 2 * W * f
+    chunks = (s.C + cut.chunk - 1) // cut.chunk
+    for task in prange(chunks * tiles, schedule="static", num_threads=num_threads):
+        _pack_task(w, s, row, channel, line, step, task // tiles * cut.chunk, cut.chunk,
+                   task % tiles, shared)
+    if cut.blocks < TASKS:
+        parts = min(tiles, TASKS // cut.blocks)
+    for task in prange(cut.blocks * parts, schedule="static", num_threads=num_threads):
+        _product_task(x, <const floating *>shared, <const floating *>bias, s, &cut,
+                      <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task // parts,
+                      task % parts, parts, out, threads + threadid() * size)
+
+
+cdef struct Weights:
+    # How dw is cut.
+    Cut cut
+    Py_ssize_t chunks, shares   # tasks: chunks of channels x groups of images
+    Py_ssize_t rows             # of patches in a chunk, up to whole dot tiles
+    Py_ssize_t width            # of a panel: pixels of a block in whole vectors
+    Py_ssize_t thread           # numbers of scratch for a thread
+
+
+cdef inline Weights _weights(const Product *s, Py_ssize_t W) noexcept nogil:
+    cdef Weights cuts
+    cdef Py_ssize_t taps = s.kh * s.kw
+    cdef Py_ssize_t chunks = max(<Py_ssize_t>1, (s.K + ROWS - 1) // ROWS)
+    cdef Py_ssize_t chunk = max(<Py_ssize_t>1, (s.C + chunks - 1) // chunks)
+    # Vectors that reach beyond a row would multiply what is there, a NaN perhaps, by zero.
+    cuts.cut = cut_product(s, chunk, s.OW % W != 0, W)
+    cuts.chunks = (s.C + chunk - 1) // chunk
+    cuts.shares = min(s.N, (SHARES + cuts.chunks - 1) // cuts.chunks)
+    cuts.rows = (chunk * taps + DX - 1) // DX * DX
+    cuts.width = (cuts.cut.images * cuts.cut.lines * cuts.cut.columns + W - 1) // W * W
+    cuts.thread = _line(cuts.cut.size) + cuts.width * DF
+    if cuts.cut.packed:
+        cuts.thread += cuts.rows * cuts.width + W
+    cuts.thread = _line(cuts.thread)
+    return cuts
+
+
+cdef inline const floating *_some_dout(
+    const floating *dout, const Product *s, const Run *rows, Py_ssize_t count, Py_ssize_t filters,
+    Py_ssize_t width, Py_ssize_t *distance, floating *copied
+) noexcept nogil:
+    """The block's pixels of DF filters, zeros after the last pixel and filter: in place if whole."""
+    cdef Py_ssize_t r, i, t, filled = 0
+    cdef const floating *line
+    cdef bint whole = filters == DF and count * rows[0].length == width
+    for r in range(count):
+        whole = whole and rows[r].dest == rows[0].dest + r * rows[0].length
+    if whole:
+        distance[0] = s.out_plane
+        return dout + rows[0].dest
+    distance[0] = width
+    for i in range(DF):
+        filled = i * width
+        if i < filters:
+            for r in range(count):
+                line = dout + rows[r].dest + i * s.out_plane
+                for t in range(rows[r].length):
+                    copied[filled + t] = line[t]
+                filled += rows[r].length
+        for t in range(filled, (i + 1) * width):
+            copied[t] = 0
+    return copied
+
+
+cdef void _dw_block(
+    const floating *dout, const floating *frame, const Product *s, const Run *rows,
+    Py_ssize_t count, const Py_ssize_t *offset, const Py_ssize_t *at, Py_ssize_t depth,
+    Py_ssize_t width, floating *share, floating *copied
+) noexcept nogil:
+    """share (F, depth; its rows K apart) += dout patches', over a block."""
+    cdef floating sums[DF * DX]
+    cdef Py_ssize_t W = lanes(frame), f = 0, k, i, j, distance = 0
+    cdef const floating *d
+    while f < s.F:
+        d = _some_dout(dout + f * s.out_plane, s, rows, count, min(<Py_ssize_t>DF, s.F - f), width,
+                       &distance, copied)
+        k = 0
+        while k < depth:
+            dot(width // W, d, distance, frame, offset + k, at, sums)
+            for i in range(min(<Py_ssize_t>DF, s.F - f)):
+                for j in range(min(<Py_ssize_t>DX, depth - k)):
+                    share[(f + i) * s.K + k + j] += sums[i * DX + j]
+            k += DX
+        f += DF
 
 
 cdef void _dw_task(
-    const floating *dout, const floating *x, const Shape *s, Py_ssize_t n, Py_ssize_t stop,
-    Py_ssize_t c, Py_ssize_t lines, floating *share, floating *scratch, Py_ssize_t *offset
+    const floating *dout, const floating *x, const Product *s, const Weights *cuts,
+    const Py_ssize_t *offset, Py_ssize_t n, Py_ssize_t stop, Py_ssize_t c, floating *share,
+    floating *mine, Py_ssize_t *own
 ) noexcept nogil:
-    """Share (padded, F up to whole panels) of images n to stop and a chunk of channels."""
-    cdef Py_ssize_t NR = tile_columns(x), panels = (s.F + NR - 1) // NR
-    cdef Py_ssize_t channels = min(s.chunk, s.C - c), rows = channels * s.kh * s.kw
-    cdef Py_ssize_t wide = (s.OW - 1) * s.stride + s.kw, tall, band, y, q, r, panel
-    cdef floating *turned = scratch
-    cdef floating *frame = scratch + NR * lines * s.OW
-    for r in range(s.padded * panels * NR):
-        share[r] = 0
+    """Share (F, K) of images n to stop, at the places of a chunk of channels from c on."""
+    cdef Run rows[RUNS]
+    cdef Py_ssize_t at[RUNS]
+    cdef Cut cut = cuts.cut
+    cdef Py_ssize_t W = lanes(x), channels = min(cut.chunk, s.C - c), taps = s.kh * s.kw
+    cdef Py_ssize_t images, top, left, lines, count, width, i, t, block
+    cdef floating *copied = mine + _line(cut.size)
+    cdef floating *panel = copied + cuts.width * DF
+    cdef const floating *frame
+    share += c * taps
+    for i in range(s.F):
+        memset(share + i * s.K, 0, channels * taps * sizeof(floating))
     while n < stop:
-        y = 0
-        while y < s.OH:
-            band = min(lines, s.OH - y)
-            tall = (band - 1) * s.stride + s.kh
-            copy_band(x + (n * s.C + c) * s.H * s.W, s, channels, y * s.stride - s.pad, tall,
-                      wide, frame)
-            for r in range(s.padded):
-                # Rows that only fill up the last tile read a number that exists, in vain.
-                offset[r] = 0 if r >= rows else (
-                    (r // (s.kh * s.kw) * tall + r // s.kw % s.kh) * wide + r % s.kw)
-            for panel in range(panels):
-                pack_panel(dout + (n * s.F + panel * NR) * s.P + y * s.OW,
-                           min(NR, s.F - panel * NR), band * s.OW, s.P, 1, NR, turned)
-                for q in range(s.padded // MR):
-                    r = q * MR
-                    gather_tile(s.padded - r, s.F - panel * NR, band, s.OW,
-                                <const floating *>frame, offset + r, s.stride * wide, s.stride,
-                                <const floating *>turned,
-                                share + r * panels * NR + panel * NR, panels * NR)
-            y += band
-        n += 1
+        images = min(cut.images, stop - n)
+        for block in range(cut.bands * cut.strips):
+            top = block // cut.strips * cut.lines
+            left = block % cut.strips * cut.columns
+            lines = min(cut.lines, s.OH - top)
+            count = list_runs(s, &cut, images, top, lines, left, rows)
+            width = (count * rows[0].length + W - 1) // W * W
+            frame = x + (n * s.C + c) * s.H * s.W
+            if cut.in_place:
+                frame += top * s.W + left
+            else:
+                copy_frame(frame, s, &cut, images, channels, top, lines, left, mine)
+                frame = mine
+            if cut.packed:
+                pack_rows(frame, offset, channels * taps, rows, count, width, panel)
+                frame = panel
+            for t in range(width // W):
+                at[t] = t * W if cut.packed else (
+                    rows[t * W // rows[0].length].pos + t * W % rows[0].length)
+            # Rows of patches that only fill up the last tile are read in vain.
+            for i in range(cuts.rows):
+                own[i] = 0 if i >= channels * taps else i * width if cut.packed else offset[i]
+            _dw_block(dout + n * s.F * s.out_plane, frame, s, rows, count, own, at,
+                      channels * taps, width, share, copied)
+        n += images
 
 
 cdef void _add_shares(
-    const floating *shares, const Shape *s, Py_ssize_t groups, Py_ssize_t distance,
-    Py_ssize_t c, floating *dw
+    floating *shares, Py_ssize_t count, Py_ssize_t size, Py_ssize_t first, Py_ssize_t last,
+    floating *dw
 ) noexcept nogil:
-    """dw[f, k] of a chunk of channels: the groups' shares, added in order."""
-    cdef Py_ssize_t NR = tile_columns(shares), wide = (s.F + NR - 1) // NR * NR
-    cdef Py_ssize_t r, f, g
-    cdef floating total
-    for r in range(min(s.chunk, s.C - c) * s.kh * s.kw):
-        for f in range(s.F):
-            total = 0
-            for g in range(groups):
-                total += shares[g * distance + r * wide + f]
-            dw[f * s.K + c * s.kh * s.kw + r] = total
+    """Numbers first to last of dw: the sum of the shares, in order."""
+    cdef Py_ssize_t g, k
+    for k in range(first, last):
+        dw[k] = shares[k]
+    for g in range(1, count):
+        for k in range(first, last):
+            dw[k] += shares[g * size + k]
 
 
-cdef double _sum_filter(const floating *dout, const Shape *s, Py_ssize_t f) noexcept nogil:
+cdef double _sum_filter(const floating *dout, const Product *s, Py_ssize_t f) noexcept nogil:
     cdef double total = 0
     cdef Py_ssize_t n
     for n in range(s.N):
@@ -199,115 +449,160 @@ cdef double _sum_filter(const floating *dout, const Shape *s, Py_ssize_t f) noex
     return total
 
 
-cdef Shape _shape(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] w, Py_ssize_t pad,
-    Py_ssize_t stride, const floating[:, :, :, ::1] out
-):
-    cdef Shape s
-    cdef Py_ssize_t chunks
-    s.N, s.C, s.H, s.W = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-    s.F, s.kh, s.kw, s.pad, s.stride = w.shape[0], w.shape[2], w.shape[3], pad, stride
-    s.OH, s.OW = out.shape[2], out.shape[3]
-    s.K = s.C * s.kh * s.kw
-    s.P = s.OH * s.OW
-    chunks = max(<Py_ssize_t>1, (s.K + ROWS - 1) // ROWS)
-    s.chunk = max(<Py_ssize_t>1, (s.C + chunks - 1) // chunks)
-    s.padded = (s.chunk * s.kh * s.kw + MR - 1) // MR * MR
-    s.group = max(<Py_ssize_t>1, PANELS * NR_BYTES // <Py_ssize_t>sizeof(floating) // s.P)
-    return s
+cdef int _product_of(
+    ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride, Product *s
+) except -1:
+    s[0] = _forward_product(
+        cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3),
+        cnp.PyArray_DIM(w, 0), cnp.PyArray_DIM(w, 2), cnp.PyArray_DIM(w, 3), pad, stride)
+    return 0
 
 
-cdef Py_ssize_t _lines(const Shape *s) noexcept nogil:
-    """Output rows in a band."""
-    return min(s.OH, max(<Py_ssize_t>1, BAND // s.OW))
+cdef Sizes _forward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride):
+    cdef Product s
+    _product_of(x, w, pad, stride, &s)
+    return _sizes(&s, FB_BYTES // cnp.PyArray_ITEMSIZE(x))
 
 
-cdef Py_ssize_t _shares(const Shape *s) noexcept nogil:
-    """Groups of images that dw is summed over: enough tasks, by the shape alone."""
-    cdef Py_ssize_t chunks = (s.C + s.chunk - 1) // s.chunk
-    return min(s.N, max(<Py_ssize_t>1, 16 // chunks))
+cdef Sizes _backward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride):
+    cdef Product s, d
+    cdef Sizes most, one
+    cdef Py_ssize_t W = FB_BYTES // cnp.PyArray_ITEMSIZE(x), a, b
+    cdef Weights cuts
+    _product_of(x, w, pad, stride, &s)
+    cuts = _weights(&s, W)
+    most.shared = cuts.shares * s.F * s.K if cuts.shares > 1 else 0
+    most.offsets = cuts.rows
+    most.thread = cuts.thread
+    for a in range(min(stride, s.kh)):
+        for b in range(min(stride, s.kw)):
+            d = _phase_product(&s, a, b)
+            if d.P > 0:
+                one = _sizes(&d, W)
+                most.shared = max(most.shared, one.shared)
+                most.offsets = max(most.offsets, one.offsets)
+                most.thread = max(most.thread, one.thread)
+    return most
 
 
-def scratch_sizes(const floating[:, :, :, ::1] x not None,
-                  const floating[:, :, :, ::1] w not None, Py_ssize_t pad, Py_ssize_t stride,
-                  const floating[:, :, :, ::1] out not None):
-    """Numbers that forward and backward want: (forward shared, forward a thread,
-    backward shared, backward a thread, offsets a thread)."""
-    cdef Shape s = _shape(x, w, pad, stride, out)
-    cdef Py_ssize_t NR = NR_BYTES // sizeof(floating)
-    cdef Py_ssize_t filters = (s.F + MR - 1) // MR * MR, wide = (s.F + NR - 1) // NR * NR
-    cdef Py_ssize_t chunks = (s.C + s.chunk - 1) // s.chunk, lines = _lines(&s)
-    cdef Py_ssize_t block = PANELS * NR * DEPTH + NR
-    cdef Py_ssize_t frame = s.chunk * ((lines - 1) * s.stride + s.kh) * (
-        (s.OW - 1) * s.stride + s.kw)
-    return (filters * (s.K + 1), block,
-            max(chunks * s.padded * s.F, _shares(&s) * chunks * s.padded * wide),
-            max(block + s.padded * PANELS * NR, NR * lines * s.OW + frame), s.padded)
+cdef Py_ssize_t _bytes(const Sizes *sizes, Py_ssize_t itemsize, int num_threads) noexcept nogil:
+    return 64 + _line(sizes.offsets) * <Py_ssize_t>sizeof(Py_ssize_t) + itemsize * (
+        _line(sizes.shared) + num_threads * sizes.thread)
 
 
-def forward(const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1] w not None,
-            const floating[::1] b not None, Py_ssize_t pad, Py_ssize_t stride,
-            floating[:, :, :, ::1] out not None, floating[::1] shared not None,
-            floating[:, ::1] scratch not None, int num_threads):
-    """out[n, f] = sum over c of x[n, c] * w[f, c] (cross-correlated) + b[f]"""
-    cdef Shape s = _shape(x, w, pad, stride, out)
-    cdef Py_ssize_t block = PANELS * (NR_BYTES // <Py_ssize_t>sizeof(floating))
-    cdef Py_ssize_t panels = (s.F + MR - 1) // MR, panel, task, k, depth, f
-    cdef const floating *w0 = &w[0, 0, 0, 0]
-    cdef const floating *x0 = &x[0, 0, 0, 0]
-    cdef floating *packed = &shared[0]
-    cdef floating *bias = packed + panels * MR * s.K
+def forward_scratch(ndarray x not None, ndarray w not None, Py_ssize_t pad, Py_ssize_t stride,
+                    int num_threads):
+    """Bytes of scratch for forward."""
+    cdef Sizes sizes = _forward_sizes(x, w, pad, stride)
+    return _bytes(&sizes, cnp.PyArray_ITEMSIZE(x), num_threads)
+
+
+def backward_scratch(ndarray x not None, ndarray w not None, Py_ssize_t pad, Py_ssize_t stride,
+                     int num_threads):
+    """Bytes of scratch for backward."""
+    cdef Sizes sizes = _backward_sizes(x, w, pad, stride)
+    sizes.offsets *= 1 + num_threads
+    return _bytes(&sizes, cnp.PyArray_ITEMSIZE(x), num_threads)
+
+
+cdef int _forward(
+    floating _, ndarray x, ndarray w, ndarray b, Py_ssize_t pad, Py_ssize_t stride, ndarray out,
+    ndarray room, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef Product s
+    cdef Sizes sizes = _forward_sizes(x, w, pad, stride)
+    _product_of(x, w, pad, stride, &s)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, s.N * s.C * s.H * s.W)
+    cdef const floating *w0 = <const floating *>data(w, itemsize, s.F * s.K)
+    cdef const floating *b0 = <const floating *>data(b, itemsize, s.F)
+    cdef floating *out0 = <floating *>data(out, itemsize, s.N * s.F * s.P)
+    cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
+    cdef floating *shared = <floating *>(offset + _line(sizes.offsets))
     with nogil:
-        for f in range(panels * MR):
-            bias[f] = b[f] if f < s.F else 0
-        k = 0
-        while k < s.K:
-            depth = min(<Py_ssize_t>DEPTH, s.K - k)
-            for panel in prange(panels, schedule="static", num_threads=num_threads):
-                pack_panel(w0 + panel * MR * s.K + k, min(<Py_ssize_t>MR, s.F - panel * MR),
-                           depth, s.K, 1, <Py_ssize_t>MR,
-                           packed + panels * MR * k + panel * MR * depth)
-            k = k + depth
-        for task in prange((s.N * s.P + block - 1) // block, schedule="static",
-                           num_threads=num_threads):
-            _forward_task(x0, <const floating *>packed, <const floating *>bias, &s,
-                          task * block, min((task + 1) * block, s.N * s.P), &out[0, 0, 0, 0],
-                          &scratch[threadid(), 0])
+        _product(x0, w0, s.K, s.kh * s.kw, s.kw, 1, b0, &s, out0, shared, offset,
+                 shared + _line(sizes.shared), num_threads)
+    return 0
 
 
-def backward(const floating[:, :, :, ::1] dout not None,
-             const floating[:, :, :, ::1] x not None, const floating[:, :, :, ::1] w not None,
-             Py_ssize_t pad, Py_ssize_t stride,
-             floating[:, :, :, ::1] dx not None, floating[:, :, :, ::1] dw not None,
-             floating[::1] db not None, floating[::1] shared not None,
-             floating[:, ::1] scratch not None, Py_ssize_t[:, ::1] offsets not None,
-             int num_threads):
-    """Gradients of forward with respect to x, w and b."""
-    cdef Shape s = _shape(x, w, pad, stride, dout)
-    cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), wide = (s.F + NR - 1) // NR * NR
-    cdef Py_ssize_t chunks = (s.C + s.chunk - 1) // s.chunk, task, f
-    cdef Py_ssize_t groups = (s.N + s.group - 1) // s.group
-    cdef Py_ssize_t shares = _shares(&s), lines = _lines(&s)
-    cdef const floating *w0 = &w[0, 0, 0, 0]
-    cdef const floating *x0 = &x[0, 0, 0, 0]
-    cdef const floating *dout0 = &dout[0, 0, 0, 0]
-    cdef floating *dx0 = &dx[0, 0, 0, 0]
-    cdef floating *shared0 = &shared[0]
+def forward(ndarray x not None, ndarray w not None, ndarray b not None, Py_ssize_t pad,
+            Py_ssize_t stride, ndarray out not None, ndarray scratch not None, int num_threads):
+    """out[n, f] = sum over c of x[n, c] * w[f, c] (cross-correlated) + b[f]"""
+    if single(x):
+        _forward(<float>0, x, w, b, pad, stride, out, scratch, num_threads)
+    else:
+        _forward(<double>0, x, w, b, pad, stride, out, scratch, num_threads)
+
+
+cdef void _backward_data(
+    const floating *dout, const floating *w, const Product *s, floating *dx, floating *shared,
+    Py_ssize_t *offset, floating *threads, int num_threads
+) noexcept nogil:
+    cdef Product d
+    cdef Py_ssize_t taps = s.kh * s.kw, a, b
+    if s.stride > min(s.kh, s.kw):  # some numbers of x are under no place of any filter
+        memset(dx, 0, s.N * s.C * s.H * s.W * sizeof(floating))
+    for a in range(min(s.stride, s.kh)):
+        for b in range(min(s.stride, s.kw)):
+            d = _phase_product(s, a, b)
+            if d.P > 0:
+                _product(dout, w + (a + (d.kh - 1) * s.stride) * s.kw + b + (d.kw - 1) * s.stride,
+                         taps, s.K, -s.stride * s.kw, -s.stride, <const floating *>NULL, &d, dx,
+                         shared, offset, threads, num_threads)
+
+
+cdef void _backward_weights(
+    const floating *dout, const floating *x, const Product *s, floating *dw, floating *shared,
+    Py_ssize_t *offset, floating *threads, int num_threads
+) noexcept nogil:
+    cdef Weights cuts = _weights(s, lanes(x))
+    cdef Py_ssize_t task, group, size = s.F * s.K
+    cdef floating *shares = shared if cuts.shares > 1 else dw
+    place_offsets(s, &cuts.cut, offset)
+    for task in prange(cuts.shares * cuts.chunks, schedule="static", num_threads=num_threads):
+        group = task // cuts.chunks
+        _dw_task(dout, x, s, &cuts, <const Py_ssize_t *>offset, s.N * group // cuts.shares,
+                 s.N * (group + 1) // cuts.shares, task % cuts.chunks * cuts.cut.chunk,
+                 shares + group * size, threads + threadid() * cuts.thread,
+                 offset + (1 + threadid()) * cuts.rows)
+    if cuts.shares > 1:
+        for task in prange(SHARES, schedule="static", num_threads=num_threads):
+            _add_shares(shares, cuts.shares, size, size * task // SHARES,
+                        size * (task + 1) // SHARES, dw)
+
+
+cdef int _backward(
+    floating _, ndarray dout, ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride, ndarray dx,
+    ndarray dw, ndarray db, ndarray room, int num_threads
+) except -1:
+    cdef size_t itemsize = sizeof(floating)
+    cdef Product s
+    cdef Sizes sizes = _backward_sizes(x, w, pad, stride)
+    cdef Py_ssize_t f
+    _product_of(x, w, pad, stride, &s)
+    cdef const floating *dout0 = <const floating *>data(dout, itemsize, s.N * s.F * s.P)
+    cdef const floating *x0 = <const floating *>data(x, itemsize, s.N * s.C * s.H * s.W)
+    cdef const floating *w0 = <const floating *>data(w, itemsize, s.F * s.K)
+    cdef floating *dx0 = <floating *>data(dx, itemsize, s.N * s.C * s.H * s.W)
+    cdef floating *dw0 = <floating *>data(dw, itemsize, s.F * s.K)
+    cdef floating *db0 = <floating *>data(db, itemsize, s.F)
+    sizes.offsets *= 1 + num_threads
+    cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
+    cdef floating *shared = <floating *>(offset + _line(sizes.offsets))
+    cdef floating *threads = shared + _line(sizes.shared)
     with nogil:
         for f in prange(s.F, schedule="static", num_threads=num_threads):
-            db[f] = <floating>_sum_filter(dout0, &s, f)
-        for task in prange(chunks, schedule="static", num_threads=num_threads):
-            _pack_turned(w0, &s, task * s.chunk, shared0 + task * s.padded * s.F)
-        for task in prange(groups * chunks, schedule="static", num_threads=num_threads):
-            _dx_task(dout0, <const floating *>shared0 + task % chunks * s.padded * s.F, &s,
-                     task // chunks * s.group, task % chunks * s.chunk, dx0,
-                     &scratch[threadid(), 0])
-        # dx is done with the packed filters: the same memory now holds dw's shares.
-        for task in prange(shares * chunks, schedule="static", num_threads=num_threads):
-            _dw_task(dout0, x0, &s, s.N * (task // chunks) // shares,
-                     s.N * (task // chunks + 1) // shares, task % chunks * s.chunk, lines,
-                     shared0 + task * s.padded * wide, &scratch[threadid(), 0],
-                     &offsets[threadid(), 0])
-        for task in prange(chunks, schedule="static", num_threads=num_threads):
-            _add_shares(<const floating *>shared0 + task * s.padded * wide, &s, shares,
-                        chunks * s.padded * wide, task * s.chunk, &dw[0, 0, 0, 0])
+            db0[f] = <floating>_sum_filter(dout0, &s, f)
+        _backward_data(dout0, w0, &s, dx0, shared, offset, threads, num_threads)
+        _backward_weights(dout0, x0, &s, dw0, shared, offset, threads, num_threads)
+    return 0
+
+
+def backward(ndarray dout not None, ndarray x not None, ndarray w not None, Py_ssize_t pad,
+             Py_ssize_t stride, ndarray dx not None, ndarray dw not None, ndarray db not None,
+             ndarray scratch not None, int num_threads):
+    """Gradients of forward with respect to x, w and b."""
+    if single(x):
+        _backward(<float>0, dout, x, w, pad, stride, dx, dw, db, scratch, num_threads)
+    else:
+        _backward(<double>0, dout, x, w, pad, stride, dx, dw, db, scratch, num_threads)

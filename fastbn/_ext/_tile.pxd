@@ -1,27 +1,29 @@
-"""The register tile, for both dtypes, and the edges around it."""
+"""The register tiles, for both dtypes, and the edges around them."""
 from cython cimport floating
 
 cdef extern from "_tile.h" nogil:
     enum: FB_MR
     enum: FB_STEP
+    enum: FB_DF
+    enum: FB_DX
     enum: FB_BYTES
-    void fb_tile_f(Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *, const float *,
-                   const float *, float *, Py_ssize_t)
-    void fb_tile_d(Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *, const double *,
-                   const double *, double *, Py_ssize_t)
-    void fb_gather_f(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float *,
-                     const Py_ssize_t *, Py_ssize_t, Py_ssize_t, const float *, float *,
-                     Py_ssize_t)
-    void fb_gather_d(Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double *,
-                     const Py_ssize_t *, Py_ssize_t, Py_ssize_t, const double *, double *,
-                     Py_ssize_t)
+    void fb_tile_f(Py_ssize_t, int, Py_ssize_t, const float *, const float *, const float *,
+                   const Py_ssize_t *, const float *, float *, float *, Py_ssize_t)
+    void fb_tile_d(Py_ssize_t, int, Py_ssize_t, const double *, const double *, const double *,
+                   const Py_ssize_t *, const double *, double *, double *, Py_ssize_t)
+    void fb_dot_f(Py_ssize_t, const float *, Py_ssize_t, const float *, const Py_ssize_t *,
+                  const Py_ssize_t *, float *)
+    void fb_dot_d(Py_ssize_t, const double *, Py_ssize_t, const double *, const Py_ssize_t *,
+                  const Py_ssize_t *, double *)
 
 cdef enum:
     MR = FB_MR                      # rows of a tile
     MR_STEP = FB_STEP               # it computes whole multiples of these
     NR_BYTES = 2 * FB_BYTES         # columns of a tile, in bytes
     TILE_MAX = FB_MR * 2 * FB_BYTES // 4  # numbers in a float32 tile, the larger of the two
-    DEPTH = 384                     # steps of a product whose two panels share the caches
+    DF = FB_DF                      # rows of the two factors of a dot tile
+    DX = FB_DX
+    DEPTH = 256                     # steps of a product whose two panels share the caches
 
 
 cdef inline Py_ssize_t tile_columns(const floating *unused) noexcept nogil:
@@ -29,24 +31,40 @@ cdef inline Py_ssize_t tile_columns(const floating *unused) noexcept nogil:
 
 
 cdef inline void tile(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *a,
-    const floating *b, const floating *start, floating *c, Py_ssize_t ldc
+    Py_ssize_t rows, int vectors, Py_ssize_t depth, const floating *a, const floating *b0,
+    const floating *b1, const Py_ssize_t *offset, const floating *start, floating *c0,
+    floating *c1, Py_ssize_t ldc
 ) noexcept nogil:
     if floating is float:
-        fb_tile_f(rows, columns, depth, a, b, start, c, ldc)
+        fb_tile_f(rows, vectors, depth, a, b0, b1, offset, start, c0, c1, ldc)
     else:
-        fb_tile_d(rows, columns, depth, a, b, start, c, ldc)
+        fb_tile_d(rows, vectors, depth, a, b0, b1, offset, start, c0, c1, ldc)
 
 
-cdef inline void gather_tile(
-    Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t lines, Py_ssize_t length,
-    const floating *x, const Py_ssize_t *offset, Py_ssize_t line, Py_ssize_t step,
-    const floating *b, floating *c, Py_ssize_t ldc
+cdef inline void dot(
+    Py_ssize_t count, const floating *d, Py_ssize_t ldd, const floating *x,
+    const Py_ssize_t *offset, const Py_ssize_t *at, floating *sums
 ) noexcept nogil:
     if floating is float:
-        fb_gather_f(rows, columns, lines, length, x, offset, line, step, b, c, ldc)
+        fb_dot_f(count, d, ldd, x, offset, at, sums)
     else:
-        fb_gather_d(rows, columns, lines, length, x, offset, line, step, b, c, ldc)
+        fb_dot_d(count, d, ldd, x, offset, at, sums)
+
+
+# Rows go to tiles as evenly as whole steps can: a tile of one step waits for its own sums.
+
+cdef inline Py_ssize_t tile_rows(Py_ssize_t rows) noexcept nogil:
+    """Up to whole steps."""
+    return (rows + MR_STEP - 1) // MR_STEP * MR_STEP
+
+
+cdef inline Py_ssize_t row_tiles(Py_ssize_t rows) noexcept nogil:
+    return (rows + MR - 1) // MR
+
+
+cdef inline Py_ssize_t first_row(Py_ssize_t tile, Py_ssize_t rows) noexcept nogil:
+    """Of tile number `tile`; of the one past the last, tile_rows."""
+    return tile * (tile_rows(rows) // MR_STEP) // row_tiles(rows) * MR_STEP
 
 
 cdef inline void pack_panel(
@@ -71,17 +89,19 @@ cdef inline void pack_panel(
 
 cdef inline void edge_tile(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *a,
-    const floating *b, floating *c, Py_ssize_t ldc
+    const floating *b, const Py_ssize_t *offset, floating *c, Py_ssize_t ldc
 ) noexcept nogil:
     """c += a b where nothing but rows x columns of c may be touched."""
     cdef floating whole[TILE_MAX]
-    cdef Py_ssize_t i, j, width = tile_columns(c)
-    if rows % MR_STEP == 0 and columns % (width // 2) == 0:
-        tile(rows, columns, depth, a, b, <const floating *>NULL, c, ldc)
+    cdef floating zero[MR]
+    cdef Py_ssize_t i, j, NR = tile_columns(c), W = NR // 2
+    cdef int vectors = 2 if columns > W else 1
+    if rows % MR_STEP == 0 and columns == vectors * W:
+        tile(rows, vectors, depth, a, b, b + W, offset, <const floating *>NULL, c, c + W, ldc)
         return
-    for i in range(MR * width):
-        whole[i] = 0
-    tile(rows, columns, depth, a, b, <const floating *>NULL, whole, width)
+    for i in range(MR):
+        zero[i] = 0
+    tile(rows, vectors, depth, a, b, b + W, offset, <const floating *>zero, whole, whole + W, NR)
     for i in range(rows):
         for j in range(columns):
-            c[i * ldc + j] += whole[i * width + j]
+            c[i * ldc + j] += whole[i * NR + j]

@@ -14,6 +14,8 @@ from ._affine import matmul
 from ._im2col import im2col_6d, im2col_cython, output_size
 from ._lazy import LazyArray
 
+_BYTE = np.dtype(np.uint8)
+
 
 def _geometry(x, w, b, conv_param):
     """Check shapes and conv_param; (pad, stride, OH, OW)."""
@@ -49,10 +51,8 @@ def _forward(x, w, b, conv_param):
         out[...] = b[:, None, None]  # patches of nothing but padding
     else:
         num_threads = threads_for(out.size * w[0].size // 8)
-        sizes = _ext.conv.scratch_sizes(x, w, pad, stride, out)
-        shared = np.empty(sizes[0], x.dtype)
-        scratch = np.empty((num_threads, sizes[1]), x.dtype)
-        _ext.conv.forward(x, w, b, pad, stride, out, shared, scratch, num_threads)
+        room = empty((_ext.conv.forward_scratch(x, w, pad, stride, num_threads),), _BYTE)
+        _ext.conv.forward(x, w, b, pad, stride, out, room, num_threads)
     return _check.cast(dtype, out)
 
 
@@ -127,22 +127,9 @@ def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]
         db = dout.sum(axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
         return _check.cast(dtype, np.zeros_like(x), np.zeros_like(w), db)
     num_threads = threads_for(dout.size * w[0].size // 4)
-    _, _, shared, scratch, offsets = _ext.conv.scratch_sizes(x, w, pad, stride, dout)
     dx, dw, db = empty(x.shape, x.dtype), np.empty_like(w), np.empty_like(b)
-    _ext.conv.backward(
-        dout,
-        x,
-        w,
-        pad,
-        stride,
-        dx,
-        dw,
-        db,
-        np.empty(shared, x.dtype),
-        np.empty((num_threads, scratch), x.dtype),
-        np.empty((num_threads, offsets), np.intp),
-        num_threads,
-    )
+    room = empty((_ext.conv.backward_scratch(x, w, pad, stride, num_threads),), _BYTE)
+    _ext.conv.backward(dout, x, w, pad, stride, dx, dw, db, room, num_threads)
     return _check.cast(dtype, dx, dw, db)
 
 
