@@ -17,7 +17,7 @@ from numpy cimport ndarray
 
 from ._arrays cimport data, single, view
 from ._tile cimport (
-    DEPTH, MR, NR_BYTES, edge_tile, first_row, pack_panel, row_tiles, tile_columns, tile_rows,
+    DEPTH, MR, NR_BYTES, Split, edge_tile, first_row, pack_panel, split_rows, tile_columns,
 )
 
 cdef enum:
@@ -35,6 +35,7 @@ cdef void _block(
     """A block of out from column `first` on; packed is all of b, `padded` columns wide."""
     cdef Py_ssize_t NR = tile_columns(a)
     cdef Py_ssize_t iota[DEPTH]
+    cdef Split split = split_rows(rows)
     cdef Py_ssize_t i, j, k = 0, q, depth, here, wide
     cdef const floating *b
     for i in range(DEPTH):
@@ -44,17 +45,17 @@ cdef void _block(
             out[i * ldc + j] = bias[j] if bias != NULL else 0
     while k < K:
         depth = min(<Py_ssize_t>DEPTH, K - k)
-        for q in range(row_tiles(rows)):
-            i = first_row(q, rows)
-            here = min(first_row(q + 1, rows), rows) - i
-            pack_panel(a + i * a_row + k * a_depth, here, depth, a_row, a_depth,
-                       tile_rows(here), panel)
+        for q in range(split.tiles):
+            i = first_row(&split, q)
+            here = first_row(&split, q + 1) - i
+            pack_panel(a + i * a_row + k * a_depth, min(here, rows - i), depth, a_row, a_depth,
+                       here, panel)
             j = 0
             while j < columns:
                 wide = min(NR, columns - j)
                 b = packed + k * padded + (first + j) * depth
-                edge_tile(here, wide, depth, <const floating *>panel, b, iota,
-                          out + i * ldc + j, ldc)
+                edge_tile(min(here, rows - i), wide, depth, <const floating *>panel, b,
+                          <const Py_ssize_t *>iota, out + i * ldc + j, ldc)
                 j += NR
         k += depth
 

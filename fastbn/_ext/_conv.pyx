@@ -31,17 +31,19 @@ from numpy cimport ndarray
 
 from ._arrays cimport data, lined, single
 from ._frames cimport (
-    Cut, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, pack_filters, pack_rows,
+    BLOCK, Cut, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, pack_filters, pack_rows,
     place_offsets,
 )
 from ._reduce cimport wide_sum
 from ._tile cimport (
-    DEPTH, DF, DX, FB_BYTES, MR, NR_BYTES, TILE_MAX, dot, first_row, row_tiles, tile, tile_rows,
+    DEPTH, DF, DX, FB_BYTES, MR, PIXELS_MAX, Split, THIN, TILE_MAX, WIDE, dot, first_row,
+    split_rows, tile,
 )
 
 cdef enum:
     PACKING = 6    # a step of packing a panel costs as much as tiles for so many filters
     ROWS = 192     # rows of patches in a chunk of dw, about
+    BLOCKS = 16    # blocks are made smaller rather than have fewer of them
     TASKS = 8      # the filters are parted rather than have fewer of them
     SHARES = 16    # tasks that dw is cut into, at least, if there are as many images
 
@@ -90,8 +92,23 @@ cdef inline Product _phase_product(
 
 cdef inline Cut _cut(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Py_ssize_t vectors = (s.OW + W - 1) // W * W
-    return cut_product(s, max(<Py_ssize_t>1, DEPTH // (s.kh * s.kw)),
+    cdef Py_ssize_t block = min(<Py_ssize_t>BLOCK, s.N * s.P // BLOCKS // 32 * 32)
+    return cut_product(s, max(<Py_ssize_t>BLOCK // 4, block),
+                       max(<Py_ssize_t>1, DEPTH // (s.kh * s.kw)),
                        vectors * s.F > s.OW * (s.F + PACKING), W)
+
+
+cdef inline Py_ssize_t _group(const Product *s) noexcept nogil:
+    """Vectors of pixels in a tile."""
+    return WIDE if s.F <= THIN else 2
+
+
+cdef inline Split _split(const Product *s) noexcept nogil:
+    """The filters' tiles."""
+    cdef Split split = split_rows(s.F)
+    if s.F <= THIN:
+        split.tiles, split.rows, split.least, split.more = 1, THIN, 0, 0
+    return split
 
 
 cdef inline Py_ssize_t _depth(const Cut *cut, const Product *s) noexcept nogil:
@@ -99,16 +116,16 @@ cdef inline Py_ssize_t _depth(const Cut *cut, const Product *s) noexcept nogil:
 
 
 cdef inline Py_ssize_t _panel_runs(
-    const Run *rows, Py_ssize_t count, Py_ssize_t pixel, Py_ssize_t W,
-    Py_ssize_t step, Run *runs
+    const Run *rows, Py_ssize_t count, Py_ssize_t pixel, Py_ssize_t pixels, Py_ssize_t step,
+    Run *runs
 ) noexcept nogil:
-    """Of the block's pixels from number `pixel` on, the runs in a packed panel of two vectors."""
+    """Of the block's pixels from number `pixel` on, the runs in a packed panel."""
     cdef Py_ssize_t r = pixel // rows[0].length, x = pixel % rows[0].length
     cdef Py_ssize_t found = 0, filled = 0
-    while filled < 2 * W and r < count:
+    while filled < pixels and r < count:
         runs[found].pos = rows[r].pos + x
         runs[found].dest = rows[r].dest + x * step
-        runs[found].length = min(2 * W - filled, rows[r].length - x)
+        runs[found].length = min(pixels - filled, rows[r].length - x)
         runs[found].skip = 0
         filled += runs[found].length
         found += 1
@@ -118,19 +135,23 @@ cdef inline Py_ssize_t _panel_runs(
 
 
 cdef inline Py_ssize_t _vector_runs(
-    const Run *rows, Py_ssize_t count, Py_ssize_t vector, Py_ssize_t W, Py_ssize_t step, Run *runs
+    const Run *rows, Py_ssize_t count, Py_ssize_t vector, Py_ssize_t vectors, Py_ssize_t W,
+    Py_ssize_t step, Run *runs
 ) noexcept nogil:
-    """Vectors number `vector` and the next: each a part of a row, a row's last one at its end."""
-    cdef Py_ssize_t across = (rows[0].length + W - 1) // W, found = 0, x, last
-    while found < 2 and vector < count * across:
-        x = vector % across * W
+    """Some vectors, from number `vector` on: each a part of a row, a row's last one at its end."""
+    cdef Py_ssize_t across = (rows[0].length + W - 1) // W, found = 0, last
+    cdef Py_ssize_t r = vector // across, x = vector % across * W
+    while found < vectors and r < count:
         last = min(x, max(<Py_ssize_t>0, rows[0].length - W))
-        runs[found].pos = rows[vector // across].pos + last
-        runs[found].dest = rows[vector // across].dest + last * step
+        runs[found].pos = rows[r].pos + last
+        runs[found].dest = rows[r].dest + last * step
         runs[found].length = min(W, rows[0].length)
         runs[found].skip = x - last
         found += 1
-        vector += 1
+        x += W
+        if x >= rows[0].length:
+            x = 0
+            r += 1
     return found
 
 
@@ -161,58 +182,58 @@ cdef void _tiles(
     start: what the sums begin with: the biases, or zeros when adding to out.
     """
     cdef floating whole[TILE_MAX]
-    cdef Run runs[NR_BYTES]
-    cdef Py_ssize_t W = lanes(frame), NR = 2 * W
-    cdef Py_ssize_t width = rows[0].length
+    cdef Run runs[PIXELS_MAX]
+    cdef const floating *b[WIDE]
+    cdef floating *c[WIDE]
+    cdef Py_ssize_t W = lanes(frame), width = rows[0].length
     cdef Py_ssize_t vectors = (
         (count * width + W - 1) // W if cut.packed else count * ((width + W - 1) // W))
-    cdef Py_ssize_t vector = 0, found, filled, here, last, q, f, i, r, t
+    cdef Py_ssize_t group = _group(s), vector = 0, found, filled, here, last, q, f, i, r, t, v
     cdef const Py_ssize_t *step = iota if cut.packed else offset
-    cdef const floating *b0
-    cdef const floating *b1
-    cdef const floating *a
-    cdef floating *c0
-    cdef floating *c1
     cdef floating *to
     cdef bint straight
-    cdef int wide
+    cdef Split split = _split(s)
     while vector < vectors:
-        wide = <int>min(<Py_ssize_t>2, vectors - vector)
+        # A thin tile has all its vectors, if in vain.
+        here = group if group == WIDE else min(group, vectors - vector)
         if cut.packed:
-            found = _panel_runs(rows, count, vector * W, W, s.out_step, runs)
-            pack_rows(frame, offset, depth, runs, found, NR, panel)
-            b0 = panel
-            b1 = panel + W
+            found = _panel_runs(rows, count, vector * W, group * W, s.out_step, runs)
+            pack_rows(frame, offset, depth, runs, found, group * W, panel)
+            for v in range(group):
+                b[v] = panel + v * W
         else:
-            found = _vector_runs(rows, count, vector, W, s.out_step, runs)
-            b0 = frame + runs[0].pos
-            b1 = frame + runs[found - 1].pos
-        straight = _straight(runs, found, cut.packed, adding, W, s.out_step)
+            found = _vector_runs(rows, count, vector, group, W, s.out_step, runs)
+            for v in range(group):
+                b[v] = frame + runs[min(v, found - 1)].pos
+        straight = vectors - vector >= here and _straight(runs, found, cut.packed, adding, W,
+                                                          s.out_step)
         for q in range(tile_first, tile_last):
-            f = first_row(q, s.F)
-            last = first_row(q + 1, s.F)
-            a = packed + f * depth
+            f = first_row(&split, q)
+            last = first_row(&split, q + 1)
             if straight and last <= s.F:
-                c0 = out + runs[0].dest + f * s.out_plane
-                c1 = c0 + W if cut.packed else out + runs[found - 1].dest + f * s.out_plane
-                tile(last - f, wide, depth, a, b0, b1, step,
-                     <const floating *>NULL if adding else start + f, c0, c1, s.out_plane)
+                for v in range(here):
+                    c[v] = out + f * s.out_plane + (
+                        runs[0].dest + v * W if cut.packed else runs[v].dest)
+                tile(last - f, <int>here, depth, packed + f * depth, <const floating *const *>b, step,
+                     <const floating *>NULL if adding else start + f, <floating *const *>c,
+                     s.out_plane)
                 continue
-            tile(last - f, wide, depth, a, b0, b1, step, start if adding else start + f, whole,
-                 whole + W, NR)
-            here = min(last, s.F) - f
+            for v in range(here):
+                c[v] = whole + v * W
+            tile(last - f, <int>here, depth, packed + f * depth, <const floating *const *>b, step,
+                 start if adding else start + f, <floating *const *>c, group * W)
             filled = 0
             for r in range(found):
-                for i in range(here):
+                for i in range(min(last, s.F) - f):
                     to = out + runs[r].dest + (f + i) * s.out_plane
                     if adding:
                         for t in range(runs[r].skip, runs[r].length):
-                            to[t * s.out_step] += whole[i * NR + filled + t]
+                            to[t * s.out_step] += whole[i * group * W + filled + t]
                     else:
                         for t in range(runs[r].length):
-                            to[t * s.out_step] = whole[i * NR + filled + t]
+                            to[t * s.out_step] = whole[i * group * W + filled + t]
                 filled += runs[r].length if cut.packed else W
-        vector += 2
+        vector += group
 
 
 cdef void _product_task(
@@ -229,6 +250,7 @@ cdef void _product_task(
     cdef Py_ssize_t images = min(cut.images, s.N - n), lines = min(cut.lines, s.OH - top)
     cdef Py_ssize_t count = list_runs(s, cut, images, top, lines, left, rows)
     cdef Py_ssize_t c = 0, channels, k
+    cdef Split split = _split(s)
     cdef const floating *source = x + n * s.C * s.H * s.W
     cdef floating *panel = mine + cut.size
     for k in range(MR):
@@ -236,13 +258,11 @@ cdef void _product_task(
     while c < s.C:
         channels = min(cut.chunk, s.C - c)
         k = c * s.kh * s.kw
-        if not cut.in_place:
-            copy_frame(source + c * s.H * s.W, s, cut, images, channels, top, lines, left,
-                       mine)
-        _tiles(source + c * s.H * s.W + top * s.W + left if cut.in_place else <const floating *>mine,
+        copy_frame(source + c * s.H * s.W, s, cut, images, channels, top, lines, left, mine)
+        _tiles(<const floating *>mine,
                offset, iota, s, cut, rows, count, channels * s.kh * s.kw,
-               packed + tile_rows(s.F) * k, bias if c == 0 else <const floating *>zero, c > 0,
-               row_tiles(s.F) * part // parts, row_tiles(s.F) * (part + 1) // parts,
+               packed + split.rows * k, bias if c == 0 else <const floating *>zero, c > 0,
+               split.tiles * part // parts, split.tiles * (part + 1) // parts,
                out + n * s.F * s.out_plane, panel)
         c += channels
 
@@ -252,11 +272,12 @@ cdef void _pack_task(
     Py_ssize_t step, Py_ssize_t c, Py_ssize_t chunk, Py_ssize_t q, floating *packed
 ) noexcept nogil:
     """A tile of filters and a chunk of channels from c on; the distances are those in w."""
-    cdef Py_ssize_t f = first_row(q, s.F), last = first_row(q + 1, s.F)
+    cdef Split split = _split(s)
+    cdef Py_ssize_t f = first_row(&split, q), last = first_row(&split, q + 1)
     cdef Py_ssize_t channels = min(chunk, s.C - c)
     pack_filters(w + f * row + c * channel, min(last, s.F) - f, row, channels, channel, s.kh, line,
                  s.kw, step, last - f,
-                 packed + tile_rows(s.F) * c * s.kh * s.kw + f * channels * s.kh * s.kw)
+                 packed + split.rows * c * s.kh * s.kw + f * channels * s.kh * s.kw)
 
 
 cdef struct Sizes:
@@ -267,9 +288,9 @@ cdef struct Sizes:
 cdef inline Sizes _sizes(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Cut cut = _cut(s, W)
     cdef Sizes sizes
-    sizes.shared = tile_rows(s.F) * (s.K + 1)
+    sizes.shared = _split(s).rows * (s.K + 1)
     sizes.offsets = 2 * _depth(&cut, s)
-    sizes.thread = _line(cut.size + (_depth(&cut, s) * 2 + 1) * W)
+    sizes.thread = _line(cut.size + (_depth(&cut, s) * _group(s) + 1) * W)
     return sizes
 
 
@@ -284,17 +305,19 @@ cdef void _product(
     Py_ssize_t *offset, floating *threads, int num_threads
 ) noexcept nogil:
     """out, all of it. b: NULL for zeros."""
-    cdef Py_ssize_t W = lanes(x), tiles = row_tiles(s.F), task, f, chunks, parts = 1
+    cdef Py_ssize_t W = lanes(x), tiles, task, f, chunks, parts = 1
     cdef Cut cut = _cut(s, W)
     cdef Py_ssize_t depth = _depth(&cut, s)
-    cdef Py_ssize_t size = _line(cut.size + (depth * 2 + 1) * W)
-    cdef floating *bias = shared + tile_rows(s.F) * s.K
+    cdef Split split = _split(s)
+    cdef floating *bias = shared + split.rows * s.K
+    cdef Py_ssize_t size = _sizes(s, W).thread
     cdef Py_ssize_t *iota = offset + depth
-    for f in range(tile_rows(s.F)):
+    tiles = split.tiles
+    for f in range(split.rows):
         bias[f] = b[f] if b != NULL and f < s.F else 0
     place_offsets(s, &cut, offset)
     for f in range(depth):
-        iota[f] = 2 * W * f
+        iota[f] = _group(s) * W * f
     chunks = (s.C + cut.chunk - 1) // cut.chunk
     for task in prange(chunks * tiles, schedule="static", num_threads=num_threads):
         _pack_task(w, s, row, channel, line, step, task // tiles * cut.chunk, cut.chunk,
@@ -322,7 +345,7 @@ cdef inline Weights _weights(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Py_ssize_t chunks = max(<Py_ssize_t>1, (s.K + ROWS - 1) // ROWS)
     cdef Py_ssize_t chunk = max(<Py_ssize_t>1, (s.C + chunks - 1) // chunks)
     # Vectors that reach beyond a row would multiply what is there, a NaN perhaps, by zero.
-    cuts.cut = cut_product(s, chunk, s.OW % W != 0, W)
+    cuts.cut = cut_product(s, BLOCK, chunk, s.OW % W != 0, W)
     cuts.chunks = (s.C + chunk - 1) // chunk
     cuts.shares = min(s.N, (SHARES + cuts.chunks - 1) // cuts.chunks)
     cuts.rows = (chunk * taps + DX - 1) // DX * DX
@@ -376,9 +399,14 @@ cdef void _dw_block(
         k = 0
         while k < depth:
             dot(width // W, d, distance, frame, offset + k, at, sums)
-            for i in range(min(<Py_ssize_t>DF, s.F - f)):
-                for j in range(min(<Py_ssize_t>DX, depth - k)):
-                    share[(f + i) * s.K + k + j] += sums[i * DX + j]
+            if f + DF <= s.F and k + DX <= depth:
+                for i in range(DF):
+                    for j in range(DX):
+                        share[(f + i) * s.K + k + j] += sums[i * DX + j]
+            else:
+                for i in range(min(<Py_ssize_t>DF, s.F - f)):
+                    for j in range(min(<Py_ssize_t>DX, depth - k)):
+                        share[(f + i) * s.K + k + j] += sums[i * DX + j]
             k += DX
         f += DF
 
@@ -409,11 +437,8 @@ cdef void _dw_task(
             count = list_runs(s, &cut, images, top, lines, left, rows)
             width = (count * rows[0].length + W - 1) // W * W
             frame = x + (n * s.C + c) * s.H * s.W
-            if cut.in_place:
-                frame += top * s.W + left
-            else:
-                copy_frame(frame, s, &cut, images, channels, top, lines, left, mine)
-                frame = mine
+            copy_frame(frame, s, &cut, images, channels, top, lines, left, mine)
+            frame = mine
             if cut.packed:
                 pack_rows(frame, offset, channels * taps, rows, count, width, panel)
                 frame = panel

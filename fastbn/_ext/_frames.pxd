@@ -13,7 +13,6 @@ from ._tile cimport DEPTH, FB_BYTES
 
 cdef enum:
     BLOCK = 512    # output pixels in a block, at most: what a set of packed filters is used for
-    BLOCKS = 16    # blocks are made smaller rather than have fewer of them
     RUNS = 512     # runs of pixels in a block, at most
     FRAME = 1 << 18   # bytes of a frame, about: half of a second-level cache
 
@@ -34,7 +33,6 @@ cdef struct Cut:
     Py_ssize_t images, lines, columns, chunk
     Py_ssize_t blocks, bands, strips
     bint packed                      # pixels side by side in panels; else vectors of rows
-    bint in_place                    # x itself serves as the frame
     Py_ssize_t pitch, plane, image   # of the frame: numbers from a row, channel, image to the next
     Py_ssize_t wide, phases, size
 
@@ -52,28 +50,24 @@ cdef inline Py_ssize_t lanes(const floating *unused) noexcept nogil:
 
 
 cdef inline Cut cut_product(
-    const Product *s, Py_ssize_t chunk, bint packed, Py_ssize_t W
+    const Product *s, Py_ssize_t block, Py_ssize_t chunk, bint packed, Py_ssize_t W
 ) noexcept nogil:
-    """Frames are of `chunk` channels. W: numbers in a vector."""
+    """Blocks of about `block` outputs, frames of `chunk` channels. W: numbers in a vector."""
     cdef Cut cut
-    cdef Py_ssize_t block = max(
-        <Py_ssize_t>BLOCK // 4, min(<Py_ssize_t>BLOCK, s.N * s.P // BLOCKS // 32 * 32))
     cdef Py_ssize_t tall, most
     cut.chunk = min(s.C, chunk)
     cut.packed = packed
-    cut.in_place = (not packed and s.stride == 1 and s.top == 0 and s.left == 0 and s.OW >= W
-                    and s.OH + s.kh - 1 <= s.H and s.OW + s.kw - 1 <= s.W)
     cut.phases = min(s.stride, s.kw)
     cut.columns = min(s.OW, block)
     cut.strips = (s.OW + cut.columns - 1) // cut.columns
     cut.wide = cut.columns + (s.kw - 1) // s.stride
-    cut.pitch = s.W if cut.in_place else cut.phases * cut.wide
+    cut.pitch = cut.phases * cut.wide
     cut.lines = max(<Py_ssize_t>1, min(s.OH, block // cut.columns))
     cut.bands = (s.OH + cut.lines - 1) // cut.lines
     cut.lines = (s.OH + cut.bands - 1) // cut.bands
     tall = (cut.lines - 1) * s.stride + s.kh
-    cut.plane = s.H * s.W if cut.in_place else tall * cut.pitch
-    cut.image = s.C * s.H * s.W if cut.in_place else cut.chunk * cut.plane
+    cut.plane = tall * cut.pitch
+    cut.image = cut.chunk * cut.plane
     cut.images = 1
     if cut.bands * cut.strips == 1:
         most = FRAME // (FB_BYTES // W * cut.chunk * tall * cut.pitch)
@@ -81,7 +75,7 @@ cdef inline Cut cut_product(
         cut.images = max(<Py_ssize_t>1, min(s.N, most))
     cut.blocks = (s.N + cut.images - 1) // cut.images * cut.bands * cut.strips
     # Whole vectors are read beyond the last run.
-    cut.size = 0 if cut.in_place else cut.images * cut.image + 2 * W
+    cut.size = cut.images * cut.image + 2 * W
     return cut
 
 

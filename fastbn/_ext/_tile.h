@@ -4,15 +4,16 @@
  * level's own width and every loop over them unrolled they do, at -O2 and -O3 alike; written as
  * plain loops over an array GCC keeps them in memory and the tile runs some thirty times slower.
  *
- *   fb_tile:  c += a b       FB_MR rows by two vectors. a is packed as [depth][rows]; step p of b
- *                            is read where it lies, at b0 + offset[p] and b1 + offset[p]: a vector
- *                            of pixels under place p of a filter, or a row of a packed panel.
+ *   fb_tile:  c += a b       FB_MR rows by two vectors. a is packed as [depth][rows]; vector v of
+ *                            step p of b is read where it lies, at b[v] + offset[p]: pixels under
+ *                            place p of a filter, or a row of a packed panel. Vector v of row i of
+ *                            c is at c[v] + i * ldc. Up to FB_THIN rows go with FB_WIDE vectors.
  *   fb_dot:   sums = d x'    FB_DF rows of d by FB_DX of x; the lanes run along the sum and are
  *                            added up in the end. Vector t of x is at x[v] + at[t].
  *
  * `start` non-NULL: c = start[i] + a b in row i, whatever c held. Else the product is summed by
  * itself and then added to c: a long sum is cut into blocks, and so keeps more digits.
- * Fewer rows come in thirds of FB_MR (of FB_STEP each), fewer columns as one vector.
+ * Fewer rows come in thirds of FB_MR (of FB_STEP each); fewer vectors of c are told by `vectors`.
  */
 #ifndef FASTBN_TILE_H
 #define FASTBN_TILE_H
@@ -34,6 +35,8 @@
 #endif
 
 #define FB_STEP (FB_MR / 3)
+#define FB_THIN 3
+#define FB_WIDE (2 * FB_MR / FB_THIN)
 
 /* Of fb_dot: with FB_DX vectors of x and one of d they fill the registers. */
 #if FB_MR == 12
@@ -67,6 +70,45 @@
     static inline V V##_dot(V u, V v, V acc) { return acc + u * v; } \
     static inline V V##_set(T s) { return s - (V){0}; } \
     static inline V V##_add(V a, V b) { return a + b; }
+
+/* The sums of 16 bytes' worth of rows of lanes, one after the other in memory. Wide loads from
+ * wider stores, and then registers: narrow stores read back as wide ones cost a dozen cycles. */
+typedef float fb_xf __attribute__((vector_size(16), aligned(4), may_alias));
+typedef double fb_xd __attribute__((vector_size(16), aligned(8), may_alias));
+#if defined(__clang__) || __GNUC__ >= 12
+#define FB_PAIRS_F(a, b) (__builtin_shufflevector(a, b, 0, 2, 4, 6) \
+                          + __builtin_shufflevector(a, b, 1, 3, 5, 7))
+#define FB_PAIRS_D(a, b) (__builtin_shufflevector(a, b, 0, 2) + __builtin_shufflevector(a, b, 1, 3))
+#else
+typedef int fb_i4 __attribute__((vector_size(16)));
+typedef long long fb_i2 __attribute__((vector_size(16)));
+#define FB_PAIRS_F(a, b) (__builtin_shuffle(a, b, (fb_i4){0, 2, 4, 6}) \
+                          + __builtin_shuffle(a, b, (fb_i4){1, 3, 5, 7}))
+#define FB_PAIRS_D(a, b) (__builtin_shuffle(a, b, (fb_i2){0, 2}) \
+                          + __builtin_shuffle(a, b, (fb_i2){1, 3}))
+#endif
+static inline void fb_vf_fold(const float *lanes, float *sums)
+{
+    fb_xf x[4];
+    FB_UNROLL for (int r = 0; r < 4; r++) {
+        x[r] = *(const fb_xf *)(lanes + r * (FB_BYTES / 4));
+        FB_UNROLL for (int l = 4; l < FB_BYTES / 4; l += 4)
+            x[r] += *(const fb_xf *)(lanes + r * (FB_BYTES / 4) + l);
+    }
+    x[0] = FB_PAIRS_F(x[0], x[1]);
+    x[2] = FB_PAIRS_F(x[2], x[3]);
+    *(fb_xf *)sums = FB_PAIRS_F(x[0], x[2]);
+}
+static inline void fb_vd_fold(const double *lanes, double *sums)
+{
+    fb_xd x[2];
+    FB_UNROLL for (int r = 0; r < 2; r++) {
+        x[r] = *(const fb_xd *)(lanes + r * (FB_BYTES / 8));
+        FB_UNROLL for (int l = 2; l < FB_BYTES / 8; l += 2)
+            x[r] += *(const fb_xd *)(lanes + r * (FB_BYTES / 8) + l);
+    }
+    *(fb_xd *)sums = FB_PAIRS_D(x[0], x[1]);
+}
 #else  /* No vector extension: the same tile from plain loops, right but slow. */
 #define FB_VECTOR(T, V) \
     typedef struct { T lane[FB_BYTES / sizeof(T)]; } V; \
@@ -81,35 +123,45 @@
     static V V##_set(T s) { \
         V v; for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) v.lane[l] = s; return v; } \
     static V V##_add(V a, V b) { \
-        for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) a.lane[l] += b.lane[l]; return a; }
+        for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) a.lane[l] += b.lane[l]; return a; } \
+    static void V##_fold(const T *lanes, T *sums) { \
+        for (size_t r = 0; r < 16 / sizeof(T); r++, lanes += FB_BYTES / sizeof(T)) { \
+            sums[r] = 0; \
+            for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) sums[r] += lanes[l]; } }
 #endif
 
-/* The body takes its size as constants, and is inlined into one copy for each size. */
+/* The body takes its size as constants, and is inlined into one copy for each size. The fewer of
+ * a step's rows and vectors is loaded ahead. */
 #define FB_EACH FB_UNROLL for (int i = 0; i < R; i++) FB_UNROLL for (int v = 0; v < VS; v++)
 
 #define FB_TILES(T, V, TILE, DOT) \
 FB_VECTOR(T, V) \
 enum { V##_W = FB_BYTES / sizeof(T) }; \
-FB_INLINE void TILE##_body(const int R, const int VS, ptrdiff_t depth, const T *a, const T *b0, \
-                           const T *b1, const ptrdiff_t *offset, const T *start, T *c0, T *c1, \
-                           ptrdiff_t ldc) \
+FB_INLINE void TILE##_body(const int R, const int VS, ptrdiff_t depth, const T *a, \
+                           const T *const *b, const ptrdiff_t *offset, const T *start, \
+                           T *const *c, ptrdiff_t ldc) \
 { \
-    V acc[FB_MR][2], bv[2]; \
-    const T *b[2] = {b0, b1}; \
-    T *c[2] = {c0, c1}; \
+    V acc[FB_MR][FB_WIDE], bv[2]; \
+    const T *bs[FB_WIDE]; \
+    FB_UNROLL for (int v = 0; v < VS; v++) bs[v] = b[v]; \
     FB_EACH acc[i][v] = V##_set(start ? start[i] : 0); \
     for (ptrdiff_t p = 0; p < depth; p++, a += R) { \
-        FB_UNROLL for (int v = 0; v < VS; v++) bv[v] = V##_load(b[v] + offset[p]); \
-        FB_EACH acc[i][v] = V##_fma(a[i], bv[v], acc[i][v]); \
+        if (VS <= 2) { \
+            FB_UNROLL for (int v = 0; v < VS; v++) bv[v] = V##_load(bs[v] + offset[p]); \
+            FB_EACH acc[i][v] = V##_fma(a[i], bv[v], acc[i][v]); \
+        } else FB_UNROLL for (int v = 0; v < VS; v++) { \
+            V one = V##_load(bs[v] + offset[p]); \
+            FB_UNROLL for (int i = 0; i < R; i++) acc[i][v] = V##_fma(a[i], one, acc[i][v]); \
+        } \
     } \
     if (!start) FB_EACH acc[i][v] = V##_add(acc[i][v], V##_load(c[v] + i * ldc)); \
     FB_EACH V##_store(c[v] + i * ldc, acc[i][v]); \
 } \
-static void TILE(ptrdiff_t rows, int vectors, ptrdiff_t depth, const T *a, const T *b0, \
-                 const T *b1, const ptrdiff_t *offset, const T *start, T *c0, T *c1, \
-                 ptrdiff_t ldc) \
+static void TILE(ptrdiff_t rows, int vectors, ptrdiff_t depth, const T *a, const T *const *b, \
+                 const ptrdiff_t *offset, const T *start, T *const *c, ptrdiff_t ldc) \
 { \
-    if (rows > 2 * FB_STEP) FB_WIDTHS(TILE##_body, 3 * FB_STEP) \
+    if (vectors > 2) TILE##_body(FB_THIN, FB_WIDE, depth, a, b, offset, start, c, ldc); \
+    else if (rows > 2 * FB_STEP) FB_WIDTHS(TILE##_body, 3 * FB_STEP) \
     else if (rows > FB_STEP) FB_WIDTHS(TILE##_body, 2 * FB_STEP) \
     else FB_WIDTHS(TILE##_body, FB_STEP) \
 } \
@@ -129,17 +181,12 @@ static void DOT(ptrdiff_t count, const T *d, ptrdiff_t ldd, const T *x, \
     } \
     T lanes[R * VS * V##_W]; \
     FB_EACH V##_store(lanes + (i * VS + v) * V##_W, acc[i][v]); \
-    /* All rows' lanes fold in halves, in place: a sum of lanes one by one would wait for itself. */ \
-    FB_UNROLL for (int half = V##_W / 2; half > 0; half /= 2) \
-        for (int r = 0; r < R * VS; r++) \
-            FB_UNROLL for (int l = 0; l < half; l++) \
-                lanes[r * half + l] = lanes[2 * r * half + l] + lanes[(2 * r + 1) * half + l]; \
-    for (int r = 0; r < R * VS; r++) sums[r] = lanes[r]; \
+    FB_UNROLL for (int r = 0; r < R * VS; r += 16 / (int)sizeof(T)) V##_fold(lanes + r * V##_W, sums + r); \
 }
 
 #define FB_WIDTHS(body, R) { \
-    if (vectors > 1) body(R, 2, depth, a, b0, b1, offset, start, c0, c1, ldc); \
-    else body(R, 1, depth, a, b0, b1, offset, start, c0, c1, ldc); }
+    if (vectors > 1) body(R, 2, depth, a, b, offset, start, c, ldc); \
+    else body(R, 1, depth, a, b, offset, start, c, ldc); }
 
 FB_TILES(float, fb_vf, fb_tile_f, fb_dot_f)
 FB_TILES(double, fb_vd, fb_tile_d, fb_dot_d)

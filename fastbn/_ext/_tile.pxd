@@ -4,13 +4,15 @@ from cython cimport floating
 cdef extern from "_tile.h" nogil:
     enum: FB_MR
     enum: FB_STEP
+    enum: FB_THIN
+    enum: FB_WIDE
     enum: FB_DF
     enum: FB_DX
     enum: FB_BYTES
-    void fb_tile_f(Py_ssize_t, int, Py_ssize_t, const float *, const float *, const float *,
-                   const Py_ssize_t *, const float *, float *, float *, Py_ssize_t)
-    void fb_tile_d(Py_ssize_t, int, Py_ssize_t, const double *, const double *, const double *,
-                   const Py_ssize_t *, const double *, double *, double *, Py_ssize_t)
+    void fb_tile_f(Py_ssize_t, int, Py_ssize_t, const float *, const float *const *,
+                   const Py_ssize_t *, const float *, float *const *, Py_ssize_t)
+    void fb_tile_d(Py_ssize_t, int, Py_ssize_t, const double *, const double *const *,
+                   const Py_ssize_t *, const double *, double *const *, Py_ssize_t)
     void fb_dot_f(Py_ssize_t, const float *, Py_ssize_t, const float *, const Py_ssize_t *,
                   const Py_ssize_t *, float *)
     void fb_dot_d(Py_ssize_t, const double *, Py_ssize_t, const double *, const Py_ssize_t *,
@@ -21,6 +23,9 @@ cdef enum:
     MR_STEP = FB_STEP               # it computes whole multiples of these
     NR_BYTES = 2 * FB_BYTES         # columns of a tile, in bytes
     TILE_MAX = FB_MR * 2 * FB_BYTES // 4  # numbers in a float32 tile, the larger of the two
+    THIN = FB_THIN                  # up to so many rows make a tile of WIDE vectors
+    WIDE = FB_WIDE
+    PIXELS_MAX = FB_WIDE * FB_BYTES // 4  # numbers in the vectors of a thin tile
     DF = FB_DF                      # rows of the two factors of a dot tile
     DX = FB_DX
     DEPTH = 256                     # steps of a product whose two panels share the caches
@@ -31,14 +36,13 @@ cdef inline Py_ssize_t tile_columns(const floating *unused) noexcept nogil:
 
 
 cdef inline void tile(
-    Py_ssize_t rows, int vectors, Py_ssize_t depth, const floating *a, const floating *b0,
-    const floating *b1, const Py_ssize_t *offset, const floating *start, floating *c0,
-    floating *c1, Py_ssize_t ldc
+    Py_ssize_t rows, int vectors, Py_ssize_t depth, const floating *a, const floating *const *b,
+    const Py_ssize_t *offset, const floating *start, floating *const *c, Py_ssize_t ldc
 ) noexcept nogil:
     if floating is float:
-        fb_tile_f(rows, vectors, depth, a, b0, b1, offset, start, c0, c1, ldc)
+        fb_tile_f(rows, vectors, depth, a, b, offset, start, c, ldc)
     else:
-        fb_tile_d(rows, vectors, depth, a, b0, b1, offset, start, c0, c1, ldc)
+        fb_tile_d(rows, vectors, depth, a, b, offset, start, c, ldc)
 
 
 cdef inline void dot(
@@ -51,20 +55,27 @@ cdef inline void dot(
         fb_dot_d(count, d, ldd, x, offset, at, sums)
 
 
-# Rows go to tiles as evenly as whole steps can: a tile of one step waits for its own sums.
-
-cdef inline Py_ssize_t tile_rows(Py_ssize_t rows) noexcept nogil:
-    """Up to whole steps."""
-    return (rows + MR_STEP - 1) // MR_STEP * MR_STEP
-
-
-cdef inline Py_ssize_t row_tiles(Py_ssize_t rows) noexcept nogil:
-    return (rows + MR - 1) // MR
+cdef struct Split:
+    # Rows go to tiles as evenly as whole steps can: a tile of one step waits for its own sums.
+    Py_ssize_t tiles, rows   # rows: up to whole steps
+    Py_ssize_t least, more   # steps of a tile, and so many tiles have one more
 
 
-cdef inline Py_ssize_t first_row(Py_ssize_t tile, Py_ssize_t rows) noexcept nogil:
-    """Of tile number `tile`; of the one past the last, tile_rows."""
-    return tile * (tile_rows(rows) // MR_STEP) // row_tiles(rows) * MR_STEP
+cdef inline Split split_rows(Py_ssize_t rows) noexcept nogil:
+    cdef Split split
+    cdef Py_ssize_t steps = (rows + MR_STEP - 1) // MR_STEP
+    split.tiles = (rows + MR - 1) // MR
+    split.rows = steps * MR_STEP
+    split.least = steps // split.tiles
+    split.more = steps % split.tiles
+    return split
+
+
+cdef inline Py_ssize_t first_row(const Split *split, Py_ssize_t tile) noexcept nogil:
+    """Of a tile; of the one past the last, all rows."""
+    if tile == split.tiles:
+        return split.rows
+    return (tile * split.least + min(tile, split.more)) * MR_STEP
 
 
 cdef inline void pack_panel(
@@ -96,12 +107,22 @@ cdef inline void edge_tile(
     cdef floating zero[MR]
     cdef Py_ssize_t i, j, NR = tile_columns(c), W = NR // 2
     cdef int vectors = 2 if columns > W else 1
+    cdef const floating *at[2]
+    cdef floating *to[2]
+    at[0] = b
+    at[1] = b + W
     if rows % MR_STEP == 0 and columns == vectors * W:
-        tile(rows, vectors, depth, a, b, b + W, offset, <const floating *>NULL, c, c + W, ldc)
+        to[0] = c
+        to[1] = c + W
+        tile(rows, vectors, depth, a, <const floating *const *>at, offset, <const floating *>NULL,
+             <floating *const *>to, ldc)
         return
     for i in range(MR):
         zero[i] = 0
-    tile(rows, vectors, depth, a, b, b + W, offset, <const floating *>zero, whole, whole + W, NR)
+    to[0] = whole
+    to[1] = whole + W
+    tile(rows, vectors, depth, a, <const floating *const *>at, offset, <const floating *>zero,
+         <floating *const *>to, NR)
     for i in range(rows):
         for j in range(columns):
             c[i * ldc + j] += whole[i * NR + j]
