@@ -31,8 +31,8 @@ from numpy cimport ndarray
 
 from ._arrays cimport data, lined, single
 from ._frames cimport (
-    BLOCK, Cut, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, pack_filters, pack_rows,
-    place_offsets,
+    BLOCK, Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, next_phase,
+    pack_filters, pack_rows, place_offsets,
 )
 from ._reduce cimport wide_sum
 from ._tile cimport (
@@ -54,39 +54,38 @@ cdef inline Product _forward_product(
 ) noexcept nogil:
     cdef Product s
     s.N, s.C, s.H, s.W, s.F, s.kh, s.kw = N, C, H, W, F, kh, kw
-    s.top, s.left, s.stride = pad, pad, stride
+    s.stride, s.top, s.left, s.turned = stride, pad, pad, False
     s.OH = (H + 2 * pad - kh) // stride + 1
     s.OW = (W + 2 * pad - kw) // stride + 1
     if kh == 1 and kw == 1 and stride == 1 and pad == 0:  # rows run on into each other
         s.W, s.H = H * W, 1
         s.OW, s.OH = s.W, 1
+    s.out_H, s.out_W, s.step, s.row, s.column = s.OH, s.OW, 1, 0, 0
+    s.tall, s.wide = kh, kw
     s.P = s.OH * s.OW
     s.K = C * kh * kw
-    s.out_plane, s.out_origin, s.out_line, s.out_step = s.P, 0, s.OW, 1
     return s
 
 
-cdef inline Product _phase_product(
-    const Product *s, Py_ssize_t a, Py_ssize_t b
-) noexcept nogil:
-    """dx at padded rows a, a + stride, ... and columns b, b + stride, ...: dout is correlated with
-    the filters' places (a, b) modulo the stride, turned round."""
+cdef inline Product _turned_product(const Product *s) noexcept nogil:
+    """dx out of dout. Of its rows m, padding included, row m * stride + a is phase a's row m; the
+    grid begins with the first m that is inside for any a."""
     cdef Product d
-    cdef Py_ssize_t y = max(<Py_ssize_t>0, (s.top - a + s.stride - 1) // s.stride)
-    cdef Py_ssize_t x = max(<Py_ssize_t>0, (s.left - b + s.stride - 1) // s.stride)
-    d.N, d.C, d.H, d.W, d.F, d.stride = s.N, s.F, s.OH, s.OW, s.C, 1
-    d.kh = (s.kh - a + s.stride - 1) // s.stride
-    d.kw = (s.kw - b + s.stride - 1) // s.stride
-    d.top = d.kh - 1 - y
-    d.left = d.kw - 1 - x
-    y = y * s.stride + a - s.top
-    x = x * s.stride + b - s.left
-    d.OH = max(<Py_ssize_t>0, (s.H - y + s.stride - 1) // s.stride)
-    d.OW = max(<Py_ssize_t>0, (s.W - x + s.stride - 1) // s.stride)
+    cdef Py_ssize_t above = max(<Py_ssize_t>0, s.top - min(s.stride, s.kh) + s.stride) // s.stride
+    cdef Py_ssize_t before = max(<Py_ssize_t>0, s.left - min(s.stride, s.kw) + s.stride) // s.stride
+    d.N, d.C, d.H, d.W, d.F, d.kh, d.kw = s.N, s.F, s.OH, s.OW, s.C, s.kh, s.kw
+    d.stride, d.step, d.turned = 1, s.stride, True
+    d.tall = (s.kh + s.stride - 1) // s.stride
+    d.wide = (s.kw + s.stride - 1) // s.stride
+    d.top = d.tall - 1 - above
+    d.left = d.wide - 1 - before
+    d.out_H, d.out_W = s.H, s.W
+    d.row = above * s.stride - s.top
+    d.column = before * s.stride - s.left
+    d.OH = (s.H - 1 + s.top) // s.stride + 1 - above
+    d.OW = (s.W - 1 + s.left) // s.stride + 1 - before
     d.P = d.OH * d.OW
     d.K = d.C * d.kh * d.kw
-    d.out_plane, d.out_origin = s.H * s.W, y * s.W + x
-    d.out_line, d.out_step = s.stride * s.W, s.stride
     return d
 
 
@@ -94,7 +93,7 @@ cdef inline Cut _cut(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Py_ssize_t vectors = (s.OW + W - 1) // W * W
     cdef Py_ssize_t block = min(<Py_ssize_t>BLOCK, s.N * s.P // BLOCKS // 32 * 32)
     return cut_product(s, max(<Py_ssize_t>BLOCK // 4, block),
-                       max(<Py_ssize_t>1, DEPTH // (s.kh * s.kw)),
+                       max(<Py_ssize_t>1, DEPTH // (s.tall * s.wide)),
                        vectors * s.F > s.OW * (s.F + PACKING), W)
 
 
@@ -109,10 +108,6 @@ cdef inline Split _split(const Product *s) noexcept nogil:
     if s.F <= THIN:
         split.tiles, split.rows, split.least, split.more = 1, THIN, 0, 0
     return split
-
-
-cdef inline Py_ssize_t _depth(const Cut *cut, const Product *s) noexcept nogil:
-    return cut.chunk * s.kh * s.kw
 
 
 cdef inline Py_ssize_t _panel_runs(
@@ -190,6 +185,7 @@ cdef void _tiles(
         (count * width + W - 1) // W if cut.packed else count * ((width + W - 1) // W))
     cdef Py_ssize_t group = _group(s), vector = 0, found, filled, here, last, q, f, i, r, t, v
     cdef const Py_ssize_t *step = iota if cut.packed else offset
+    cdef Py_ssize_t plane = s.out_H * s.out_W
     cdef floating *to
     cdef bint straight
     cdef Split split = _split(s)
@@ -197,26 +193,25 @@ cdef void _tiles(
         # A thin tile has all its vectors, if in vain.
         here = group if group == WIDE else min(group, vectors - vector)
         if cut.packed:
-            found = _panel_runs(rows, count, vector * W, group * W, s.out_step, runs)
+            found = _panel_runs(rows, count, vector * W, group * W, s.step, runs)
             pack_rows(frame, offset, depth, runs, found, group * W, panel)
             for v in range(group):
                 b[v] = panel + v * W
         else:
-            found = _vector_runs(rows, count, vector, group, W, s.out_step, runs)
+            found = _vector_runs(rows, count, vector, group, W, s.step, runs)
             for v in range(group):
                 b[v] = frame + runs[min(v, found - 1)].pos
         straight = vectors - vector >= here and _straight(runs, found, cut.packed, adding, W,
-                                                          s.out_step)
+                                                          s.step)
         for q in range(tile_first, tile_last):
             f = first_row(&split, q)
             last = first_row(&split, q + 1)
             if straight and last <= s.F:
                 for v in range(here):
-                    c[v] = out + f * s.out_plane + (
+                    c[v] = out + f * plane + (
                         runs[0].dest + v * W if cut.packed else runs[v].dest)
                 tile(last - f, <int>here, depth, packed + f * depth, <const floating *const *>b, step,
-                     <const floating *>NULL if adding else start + f, <floating *const *>c,
-                     s.out_plane)
+                     <const floating *>NULL if adding else start + f, <floating *const *>c, plane)
                 continue
             for v in range(here):
                 c[v] = whole + v * W
@@ -225,13 +220,13 @@ cdef void _tiles(
             filled = 0
             for r in range(found):
                 for i in range(min(last, s.F) - f):
-                    to = out + runs[r].dest + (f + i) * s.out_plane
+                    to = out + runs[r].dest + (f + i) * plane
                     if adding:
                         for t in range(runs[r].skip, runs[r].length):
-                            to[t * s.out_step] += whole[i * group * W + filled + t]
+                            to[t * s.step] += whole[i * group * W + filled + t]
                     else:
                         for t in range(runs[r].length):
-                            to[t * s.out_step] = whole[i * group * W + filled + t]
+                            to[t * s.step] = whole[i * group * W + filled + t]
                 filled += runs[r].length if cut.packed else W
         vector += group
 
@@ -248,36 +243,47 @@ cdef void _product_task(
     cdef Py_ssize_t top = block // cut.strips % cut.bands * cut.lines
     cdef Py_ssize_t left = block % cut.strips * cut.columns
     cdef Py_ssize_t images = min(cut.images, s.N - n), lines = min(cut.lines, s.OH - top)
-    cdef Py_ssize_t count = list_runs(s, cut, images, top, lines, left, rows)
-    cdef Py_ssize_t c = 0, channels, k
-    cdef Split split = _split(s)
-    cdef const floating *source = x + n * s.C * s.H * s.W
+    cdef Py_ssize_t count, c = 0, channels, places
     cdef floating *panel = mine + cut.size
-    for k in range(MR):
-        zero[k] = 0
+    cdef Split split = _split(s)
+    cdef Phase phase
+    for c in range(MR):
+        zero[c] = 0
+    c = 0
     while c < s.C:
         channels = min(cut.chunk, s.C - c)
-        k = c * s.kh * s.kw
-        copy_frame(source + c * s.H * s.W, s, cut, images, channels, top, lines, left, mine)
-        _tiles(<const floating *>mine,
-               offset, iota, s, cut, rows, count, channels * s.kh * s.kw,
-               packed + split.rows * k, bias if c == 0 else <const floating *>zero, c > 0,
-               split.tiles * part // parts, split.tiles * (part + 1) // parts,
-               out + n * s.F * s.out_plane, panel)
+        copy_frame(x, s, cut, n, images, c, channels, top, lines, left, mine)
+        phase.a = -1
+        while next_phase(s, &phase):
+            count = list_runs(s, cut, &phase, images, top, lines, left, rows)
+            places = phase.kh * phase.kw
+            _tiles(<const floating *>mine, offset + cut.chunk * phase.before, iota, s, cut, rows,
+                   count, channels * places,
+                   packed + split.rows * (s.C * phase.before + c * places),
+                   bias if c == 0 else <const floating *>zero, c > 0,
+                   split.tiles * part // parts, split.tiles * (part + 1) // parts,
+                   out + n * s.F * s.out_H * s.out_W, panel)
         c += channels
 
 
 cdef void _pack_task(
-    const floating *w, const Product *s, Py_ssize_t row, Py_ssize_t channel, Py_ssize_t line,
-    Py_ssize_t step, Py_ssize_t c, Py_ssize_t chunk, Py_ssize_t q, floating *packed
+    const floating *w, const Product *s, Py_ssize_t c, Py_ssize_t chunk, Py_ssize_t q,
+    floating *packed
 ) noexcept nogil:
-    """A tile of filters and a chunk of channels from c on; the distances are those in w."""
+    """A tile of filters and a chunk of channels from c on. Turned, channels are w's filters."""
     cdef Split split = _split(s)
     cdef Py_ssize_t f = first_row(&split, q), last = first_row(&split, q + 1)
-    cdef Py_ssize_t channels = min(chunk, s.C - c)
-    pack_filters(w + f * row + c * channel, min(last, s.F) - f, row, channels, channel, s.kh, line,
-                 s.kw, step, last - f,
-                 packed + split.rows * c * s.kh * s.kw + f * channels * s.kh * s.kw)
+    cdef Py_ssize_t channels = min(chunk, s.C - c), places
+    cdef Py_ssize_t row = s.kh * s.kw if s.turned else s.K
+    cdef Py_ssize_t channel = s.F * s.kh * s.kw if s.turned else s.kh * s.kw
+    cdef Phase phase
+    phase.a = -1
+    while next_phase(s, &phase):
+        places = phase.kh * phase.kw
+        pack_filters(w + f * row + c * channel + phase.a * s.kw + phase.b, min(last, s.F) - f, row,
+                     channels, channel, phase.kh, s.step * s.kw, phase.kw, s.step, last - f,
+                     packed + split.rows * (s.C * phase.before + c * places)
+                     + f * channels * places)
 
 
 cdef struct Sizes:
@@ -289,8 +295,8 @@ cdef inline Sizes _sizes(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Cut cut = _cut(s, W)
     cdef Sizes sizes
     sizes.shared = _split(s).rows * (s.K + 1)
-    sizes.offsets = 2 * _depth(&cut, s)
-    sizes.thread = _line(cut.size + (_depth(&cut, s) * _group(s) + 1) * W)
+    sizes.offsets = 2 * cut.chunk * s.kh * s.kw
+    sizes.thread = _line(cut.size + (cut.chunk * s.tall * s.wide * _group(s) + 1) * W)
     return sizes
 
 
@@ -300,30 +306,29 @@ cdef inline Py_ssize_t _line(Py_ssize_t numbers) noexcept nogil:
 
 
 cdef void _product(
-    const floating *x, const floating *w, Py_ssize_t row, Py_ssize_t channel, Py_ssize_t line,
-    Py_ssize_t step, const floating *b, const Product *s, floating *out, floating *shared,
-    Py_ssize_t *offset, floating *threads, int num_threads
+    const floating *x, const floating *w, const floating *b, const Product *s, floating *out,
+    floating *shared, Py_ssize_t *offset, floating *threads, int num_threads
 ) noexcept nogil:
     """out, all of it. b: NULL for zeros."""
-    cdef Py_ssize_t W = lanes(x), tiles, task, f, chunks, parts = 1
-    cdef Cut cut = _cut(s, W)
-    cdef Py_ssize_t depth = _depth(&cut, s)
+    cdef Py_ssize_t W = lanes(x), task, f, chunks, parts = 1
     cdef Split split = _split(s)
+    cdef Cut cut = _cut(s, W)
+    cdef Py_ssize_t depth = cut.chunk * s.kh * s.kw, size = _sizes(s, W).thread
     cdef floating *bias = shared + split.rows * s.K
-    cdef Py_ssize_t size = _sizes(s, W).thread
     cdef Py_ssize_t *iota = offset + depth
-    tiles = split.tiles
+    cdef Phase phase
     for f in range(split.rows):
         bias[f] = b[f] if b != NULL and f < s.F else 0
-    place_offsets(s, &cut, offset)
     for f in range(depth):
         iota[f] = _group(s) * W * f
+    phase.a = -1
+    while next_phase(s, &phase):
+        place_offsets(s, &cut, &phase, offset + cut.chunk * phase.before)
     chunks = (s.C + cut.chunk - 1) // cut.chunk
-    for task in prange(chunks * tiles, schedule="static", num_threads=num_threads):
-        _pack_task(w, s, row, channel, line, step, task // tiles * cut.chunk, cut.chunk,
-                   task % tiles, shared)
+    for task in prange(chunks * split.tiles, schedule="static", num_threads=num_threads):
+        _pack_task(w, s, task // split.tiles * cut.chunk, cut.chunk, task % split.tiles, shared)
     if cut.blocks < TASKS:
-        parts = min(tiles, TASKS // cut.blocks)
+        parts = min(split.tiles, TASKS // cut.blocks)
     for task in prange(cut.blocks * parts, schedule="static", num_threads=num_threads):
         _product_task(x, <const floating *>shared, <const floating *>bias, s, &cut,
                       <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task // parts,
@@ -368,14 +373,14 @@ cdef inline const floating *_some_dout(
     for r in range(count):
         whole = whole and rows[r].dest == rows[0].dest + r * rows[0].length
     if whole:
-        distance[0] = s.out_plane
+        distance[0] = s.P
         return dout + rows[0].dest
     distance[0] = width
     for i in range(DF):
         filled = i * width
         if i < filters:
             for r in range(count):
-                line = dout + rows[r].dest + i * s.out_plane
+                line = dout + rows[r].dest + i * s.P
                 for t in range(rows[r].length):
                     copied[filled + t] = line[t]
                 filled += rows[r].length
@@ -394,8 +399,8 @@ cdef void _dw_block(
     cdef Py_ssize_t W = lanes(frame), f = 0, k, i, j, distance = 0
     cdef const floating *d
     while f < s.F:
-        d = _some_dout(dout + f * s.out_plane, s, rows, count, min(<Py_ssize_t>DF, s.F - f), width,
-                       &distance, copied)
+        d = _some_dout(dout + f * s.P, s, rows, count, min(<Py_ssize_t>DF, s.F - f), width, &distance,
+                       copied)
         k = 0
         while k < depth:
             dot(width // W, d, distance, frame, offset + k, at, sums)
@@ -425,6 +430,9 @@ cdef void _dw_task(
     cdef floating *copied = mine + _line(cut.size)
     cdef floating *panel = copied + cuts.width * DF
     cdef const floating *frame
+    cdef Phase phase
+    phase.a = -1
+    next_phase(s, &phase)
     share += c * taps
     for i in range(s.F):
         memset(share + i * s.K, 0, channels * taps * sizeof(floating))
@@ -434,10 +442,9 @@ cdef void _dw_task(
             top = block // cut.strips * cut.lines
             left = block % cut.strips * cut.columns
             lines = min(cut.lines, s.OH - top)
-            count = list_runs(s, &cut, images, top, lines, left, rows)
+            count = list_runs(s, &cut, &phase, images, top, lines, left, rows)
             width = (count * rows[0].length + W - 1) // W * W
-            frame = x + (n * s.C + c) * s.H * s.W
-            copy_frame(frame, s, &cut, images, channels, top, lines, left, mine)
+            copy_frame(x, s, &cut, n, images, c, channels, top, lines, left, mine)
             frame = mine
             if cut.packed:
                 pack_rows(frame, offset, channels * taps, rows, count, width, panel)
@@ -448,7 +455,7 @@ cdef void _dw_task(
             # Rows of patches that only fill up the last tile are read in vain.
             for i in range(cuts.rows):
                 own[i] = 0 if i >= channels * taps else i * width if cut.packed else offset[i]
-            _dw_block(dout + n * s.F * s.out_plane, frame, s, rows, count, own, at,
+            _dw_block(dout + n * s.F * s.P, frame, s, rows, count, own, at,
                       channels * taps, width, share, copied)
         n += images
 
@@ -492,21 +499,19 @@ cdef Sizes _forward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t strid
 cdef Sizes _backward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride):
     cdef Product s, d
     cdef Sizes most, one
-    cdef Py_ssize_t W = FB_BYTES // cnp.PyArray_ITEMSIZE(x), a, b
+    cdef Py_ssize_t W = FB_BYTES // cnp.PyArray_ITEMSIZE(x)
     cdef Weights cuts
     _product_of(x, w, pad, stride, &s)
     cuts = _weights(&s, W)
     most.shared = cuts.shares * s.F * s.K if cuts.shares > 1 else 0
     most.offsets = cuts.rows
     most.thread = cuts.thread
-    for a in range(min(stride, s.kh)):
-        for b in range(min(stride, s.kw)):
-            d = _phase_product(&s, a, b)
-            if d.P > 0:
-                one = _sizes(&d, W)
-                most.shared = max(most.shared, one.shared)
-                most.offsets = max(most.offsets, one.offsets)
-                most.thread = max(most.thread, one.thread)
+    d = _turned_product(&s)
+    if d.OH > 0 and d.OW > 0:
+        one = _sizes(&d, W)
+        most.shared = max(most.shared, one.shared)
+        most.offsets = max(most.offsets, one.offsets)
+        most.thread = max(most.thread, one.thread)
     return most
 
 
@@ -545,8 +550,7 @@ cdef int _forward(
     cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
     cdef floating *shared = <floating *>(offset + _line(sizes.offsets))
     with nogil:
-        _product(x0, w0, s.K, s.kh * s.kw, s.kw, 1, b0, &s, out0, shared, offset,
-                 shared + _line(sizes.shared), num_threads)
+        _product(x0, w0, b0, &s, out0, shared, offset, shared + _line(sizes.shared), num_threads)
     return 0
 
 
@@ -563,17 +567,11 @@ cdef void _backward_data(
     const floating *dout, const floating *w, const Product *s, floating *dx, floating *shared,
     Py_ssize_t *offset, floating *threads, int num_threads
 ) noexcept nogil:
-    cdef Product d
-    cdef Py_ssize_t taps = s.kh * s.kw, a, b
+    cdef Product d = _turned_product(s)
     if s.stride > min(s.kh, s.kw):  # some numbers of x are under no place of any filter
         memset(dx, 0, s.N * s.C * s.H * s.W * sizeof(floating))
-    for a in range(min(s.stride, s.kh)):
-        for b in range(min(s.stride, s.kw)):
-            d = _phase_product(s, a, b)
-            if d.P > 0:
-                _product(dout, w + (a + (d.kh - 1) * s.stride) * s.kw + b + (d.kw - 1) * s.stride,
-                         taps, s.K, -s.stride * s.kw, -s.stride, <const floating *>NULL, &d, dx,
-                         shared, offset, threads, num_threads)
+    if d.OH > 0 and d.OW > 0:
+        _product(dout, w, <const floating *>NULL, &d, dx, shared, offset, threads, num_threads)
 
 
 cdef void _backward_weights(
@@ -583,7 +581,10 @@ cdef void _backward_weights(
     cdef Weights cuts = _weights(s, lanes(x))
     cdef Py_ssize_t task, group, size = s.F * s.K
     cdef floating *shares = shared if cuts.shares > 1 else dw
-    place_offsets(s, &cuts.cut, offset)
+    cdef Phase phase
+    phase.a = -1
+    next_phase(s, &phase)
+    place_offsets(s, &cuts.cut, &phase, offset)
     for task in prange(cuts.shares * cuts.chunks, schedule="static", num_threads=num_threads):
         group = task // cuts.chunks
         _dw_task(dout, x, s, &cuts, <const Py_ssize_t *>offset, s.N * group // cuts.shares,

@@ -6,7 +6,7 @@ every place of the filter: what output (y, x) sees at (c, i, j) is frame[pos + o
 the output and offset of the place alone.
 """
 from cython cimport floating
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from ._tile cimport DEPTH, FB_BYTES
 
@@ -18,13 +18,22 @@ cdef enum:
 
 
 cdef struct Product:
-    # out[n, f, y, x] = start[f] + sum over c, i, j of
-    #     w[f, c, i, j] x[n, c, y * stride + i - top, x * stride + j - left]
-    # top and left may be negative. Out is a part of larger planes: (y, x) is found at
-    # out_origin + y * out_line + x * out_step.
-    Py_ssize_t N, C, H, W, F, kh, kw, top, left, stride, OH, OW
-    Py_ssize_t out_plane, out_origin, out_line, out_step
-    Py_ssize_t K, P       # C * kh * kw, OH * OW
+    # A convolution, or its gradient with respect to its input: images x (N, C, H, W) become out
+    # (N, F, out_H, out_W), by way of a grid of (OH, OW) places where filters are put down.
+    #   step 1:  grid = out, (y, x) sees x from (y * stride - top, x * stride - left) on.
+    #   turned:  stride 1. Out falls into step x step phases: phase (a, b) of the grid's (y, x) is
+    #            out's (y * step + a + row, x * step + b + column), and sums every step-th place
+    #            of the filters from (a, b) on, the other way round.
+    Py_ssize_t N, C, H, W, F, kh, kw, stride, top, left, OH, OW
+    Py_ssize_t out_H, out_W, step, row, column
+    bint turned
+    Py_ssize_t tall, wide       # of a phase's filters, at most: kh, kw if not turned
+    Py_ssize_t K, P             # C * kh * kw, OH * OW
+
+
+cdef struct Phase:
+    Py_ssize_t a, b, kh, kw
+    Py_ssize_t before           # places of the filters in the phases before
 
 
 cdef struct Cut:
@@ -34,7 +43,7 @@ cdef struct Cut:
     Py_ssize_t blocks, bands, strips
     bint packed                      # pixels side by side in panels; else vectors of rows
     Py_ssize_t pitch, plane, image   # of the frame: numbers from a row, channel, image to the next
-    Py_ssize_t wide, phases, size
+    Py_ssize_t width, deals, size    # a row: deals x width numbers; of a frame
 
 
 cdef struct Run:
@@ -57,15 +66,15 @@ cdef inline Cut cut_product(
     cdef Py_ssize_t tall, most
     cut.chunk = min(s.C, chunk)
     cut.packed = packed
-    cut.phases = min(s.stride, s.kw)
+    cut.deals = min(s.stride, s.kw)
     cut.columns = min(s.OW, block)
     cut.strips = (s.OW + cut.columns - 1) // cut.columns
-    cut.wide = cut.columns + (s.kw - 1) // s.stride
-    cut.pitch = cut.phases * cut.wide
+    cut.width = cut.columns + (s.wide - 1) // s.stride
+    cut.pitch = cut.deals * cut.width
     cut.lines = max(<Py_ssize_t>1, min(s.OH, block // cut.columns))
     cut.bands = (s.OH + cut.lines - 1) // cut.lines
     cut.lines = (s.OH + cut.bands - 1) // cut.bands
-    tall = (cut.lines - 1) * s.stride + s.kh
+    tall = (cut.lines - 1) * s.stride + s.tall
     cut.plane = tall * cut.pitch
     cut.image = cut.chunk * cut.plane
     cut.images = 1
@@ -74,84 +83,126 @@ cdef inline Cut cut_product(
         most = min(most, min(RUNS // s.OH, block // s.P))
         cut.images = max(<Py_ssize_t>1, min(s.N, most))
     cut.blocks = (s.N + cut.images - 1) // cut.images * cut.bands * cut.strips
-    # Whole vectors are read beyond the last run.
+    # Whole vectors are written and read beyond the last row.
     cut.size = cut.images * cut.image + 2 * W
     return cut
 
 
+cdef inline bint next_phase(const Product *s, Phase *phase) noexcept nogil:
+    """Begin with a = -1; False after the last."""
+    if phase.a < 0:
+        phase.a, phase.b, phase.before = 0, 0, 0
+    else:
+        phase.before += phase.kh * phase.kw
+        phase.b += 1
+        if phase.b == min(s.step, s.kw):
+            phase.a, phase.b = phase.a + 1, 0
+            if phase.a == min(s.step, s.kh):
+                return False
+    phase.kh = (s.kh - phase.a + s.step - 1) // s.step
+    phase.kw = (s.kw - phase.b + s.step - 1) // s.step
+    return True
+
+
 cdef inline void place_offsets(
-    const Product *s, const Cut *cut, Py_ssize_t *offset
+    const Product *s, const Cut *cut, const Phase *phase, Py_ssize_t *offset
 ) noexcept nogil:
-    """The places of a filter, for one frame's channels."""
+    """The places of a phase's filters, for one frame's channels."""
     cdef Py_ssize_t c, i, j
     for c in range(cut.chunk):
-        for i in range(s.kh):
-            for j in range(s.kw):
-                offset[0] = (c * cut.plane + i * cut.pitch + j % s.stride * cut.wide
-                             + j // s.stride)
+        for i in range(phase.kh):
+            for j in range(phase.kw):
+                if s.turned:
+                    offset[0] = c * cut.plane + (s.tall - 1 - i) * cut.pitch + s.wide - 1 - j
+                else:
+                    offset[0] = (c * cut.plane + i * cut.pitch + j % s.stride * cut.width
+                                 + j // s.stride)
                 offset += 1
 
 
 cdef inline void _copy_row(
-    const floating *line, const Product *s, const Cut *cut, Py_ssize_t left, floating *to
+    const floating *line, Py_ssize_t stride, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
+    const floating *end, floating *to
 ) noexcept nogil:
-    """What outputs from column `left` on see of a row, to its phases, with the padding."""
-    cdef Py_ssize_t phase, first, last, t, origin
-    for phase in range(cut.phases):
-        # to[t] = line[t * stride + origin] where that is in the row
-        origin = left * s.stride + phase - s.left
-        first = 0 if origin >= 0 else min(cut.wide, (s.stride - 1 - origin) // s.stride)
-        last = first if origin >= s.W else max(
-            first, min(cut.wide, (s.W - 1 - origin) // s.stride + 1))
-        for t in range(first):
-            to[t] = 0
-        if s.stride == 1:
-            for t in range(first, last):
-                to[t] = line[t + origin]
-        elif s.stride == 2:
-            for t in range(first, last):
-                to[t] = line[2 * t + origin]
-        else:
-            for t in range(first, last):
-                to[t] = line[t * s.stride + origin]
-        for t in range(last, cut.wide):
-            to[t] = 0
-        to += cut.wide
+    """to[first:last] = line[first * stride::stride], and zeros before and after, up to width.
+
+    At stride 1 in whole vectors: what is too much is overwritten by what follows.
+    """
+    cdef Py_ssize_t t = 0, W = lanes(line)
+    if stride == 1 and line + last + W <= end:
+        while t < first:
+            memset(to + t, 0, FB_BYTES)
+            t += W
+        t = first
+        while t < last:
+            memcpy(to + t, line + t, FB_BYTES)
+            t += W
+        t = last
+        while t < width:
+            memset(to + t, 0, FB_BYTES)
+            t += W
+        return
+    for t in range(first):
+        to[t] = 0
+    if stride == 2:
+        for t in range(first, last):
+            to[t] = line[2 * t]
+    else:
+        for t in range(first, last):
+            to[t] = line[t * stride]
+    for t in range(last, width):
+        to[t] = 0
 
 
 cdef inline void copy_frame(
-    const floating *x, const Product *s, const Cut *cut, Py_ssize_t images, Py_ssize_t channels,
-    Py_ssize_t top, Py_ssize_t lines, Py_ssize_t left, floating *frame
+    const floating *x, const Product *s, const Cut *cut, Py_ssize_t n, Py_ssize_t images,
+    Py_ssize_t c, Py_ssize_t channels, Py_ssize_t top, Py_ssize_t lines, Py_ssize_t left,
+    floating *frame
 ) noexcept nogil:
-    """The frame of `lines` rows of outputs from (top, left) on; x at the first image, channel."""
-    cdef Py_ssize_t n, c, r, t, y, tall = (lines - 1) * s.stride + s.kh
+    """The frame of `lines` rows of the grid from (top, left) on."""
+    cdef const floating *end = x + s.N * s.C * s.H * s.W
+    cdef Py_ssize_t i, k, r, y, deal, origin, first, last
+    cdef Py_ssize_t tall = (lines - 1) * s.stride + s.tall
     cdef floating *row
-    for n in range(images):
-        for c in range(channels):
-            for r in range(tall):
-                if r % s.stride >= s.kh:
-                    continue
-                row = frame + n * cut.image + c * cut.plane + r * cut.pitch
-                y = top * s.stride - s.top + r
-                if y < 0 or y >= s.H:
-                    for t in range(cut.pitch):
-                        row[t] = 0
-                else:
-                    _copy_row(x + ((n * s.C + c) * s.H + y) * s.W, s, cut, left, row)
+    for deal in range(cut.deals):
+        # Number t is number t * stride + origin of the row, where there is one.
+        origin = left * s.stride + deal - s.left
+        first = 0 if origin >= 0 else min(cut.width, (s.stride - 1 - origin) // s.stride)
+        last = first if origin >= s.W else max(
+            first, min(cut.width, (s.W - 1 - origin) // s.stride + 1))
+        for i in range(images):
+            for k in range(channels):
+                row = frame + i * cut.image + k * cut.plane + deal * cut.width
+                for r in range(tall):
+                    y = top * s.stride - s.top + r
+                    if y < 0 or y >= s.H:
+                        memset(row, 0, cut.width * sizeof(floating))
+                    elif r % s.stride < s.kh:
+                        _copy_row(x + (((n + i) * s.C + c + k) * s.H + y) * s.W + origin,
+                                  s.stride, first, last, cut.width, end, row)
+                    row += cut.pitch
 
 
 cdef inline Py_ssize_t list_runs(
-    const Product *s, const Cut *cut, Py_ssize_t images, Py_ssize_t top, Py_ssize_t lines,
-    Py_ssize_t left, Run *runs
+    const Product *s, const Cut *cut, const Phase *phase, Py_ssize_t images, Py_ssize_t top,
+    Py_ssize_t lines, Py_ssize_t left, Run *runs
 ) noexcept nogil:
-    """The block's rows of outputs, each a run."""
-    cdef Py_ssize_t n, y, count = 0
+    """The block's rows of outputs of a phase, each a run; all are of one length."""
+    cdef Py_ssize_t n, y, down, count = 0
+    cdef Py_ssize_t column = s.column + phase.b + left * s.step, across = min(cut.columns, s.OW - left)
+    cdef Py_ssize_t first = 0 if column >= 0 else (s.step - 1 - column) // s.step
+    cdef Py_ssize_t last = 0 if column >= s.out_W else min(
+        across, (s.out_W - 1 - column) // s.step + 1)
+    if last <= first:
+        return 0
     for n in range(images):
         for y in range(lines):
-            runs[count].pos = n * cut.image + y * s.stride * cut.pitch
-            runs[count].dest = (n * s.F * s.out_plane + s.out_origin
-                                + (top + y) * s.out_line + left * s.out_step)
-            runs[count].length = min(cut.columns, s.OW - left)
+            down = s.row + phase.a + (top + y) * s.step
+            if down < 0 or down >= s.out_H:
+                continue
+            runs[count].pos = n * cut.image + y * s.stride * cut.pitch + first
+            runs[count].dest = ((n * s.F * s.out_H + down) * s.out_W + column + first * s.step)
+            runs[count].length = last - first
             runs[count].skip = 0
             count += 1
     return count
