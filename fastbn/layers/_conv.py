@@ -51,8 +51,8 @@ def _forward(x, w, b, conv_param):
         out[...] = b[:, None, None]  # patches of nothing but padding
     else:
         num_threads = threads_for(out.size * w[0].size // 8)
-        room = empty((_ext.conv.forward_scratch(x, w, pad, stride, num_threads),), _BYTE)
-        _ext.conv.forward(x, w, b, pad, stride, out, room, num_threads)
+        room = empty((_ext.conv.forward_scratch(x, w, pad, stride, 0, num_threads),), _BYTE)
+        _ext.conv.forward(x, w, b, pad, stride, 0, out, room, num_threads)
     return _check.cast(dtype, out)
 
 
@@ -128,8 +128,8 @@ def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]
         return _check.cast(dtype, np.zeros_like(x), np.zeros_like(w), db)
     num_threads = threads_for(dout.size * w[0].size // 4)
     dx, dw, db = empty(x.shape, x.dtype), np.empty_like(w), np.empty_like(b)
-    room = empty((_ext.conv.backward_scratch(x, w, pad, stride, num_threads),), _BYTE)
-    _ext.conv.backward(dout, x, w, pad, stride, dx, dw, db, room, num_threads)
+    room = empty((_ext.conv.backward_scratch(x, w, pad, stride, 0, num_threads),), _BYTE)
+    _ext.conv.backward(dout, x, w, pad, stride, 0, dx, dw, db, room, num_threads)
     return _check.cast(dtype, dx, dw, db)
 
 

@@ -1,0 +1,194 @@
+"""Convolution with 3 x 3 filters at stride 1, and its dx, in half the multiplications: float32.
+
+    task: a block of strips, four rows of outputs each
+      for each chunk of channels
+        a channel at a time: frame, then each strip's six rows become six others (_winograd.h),
+        which go to six frames                                 (first-level cache)
+        for each of the six: tiles, as of a filter one row tall, into sums
+      the six sums of a strip become its four rows of outputs
+
+The sums of a block stay in the caches; they and the frames are some BLOCK times 6 (F + chunk)
+numbers for a thread. The transformed filters are twice what the filters are.
+"""
+from cython.parallel cimport prange, threadid
+from libc.string cimport memset
+
+from ._frames cimport (
+    Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, next_phase, place_offsets,
+)
+from ._product cimport Sizes, block_tiles, lined_up, split_filters, vectors_of
+from ._tile cimport DEPTH, FB_BYTES, Split, first_row
+
+cdef extern from "_winograd.h" nogil:
+    void fb_winograd_filter(const float *w, Py_ssize_t line, double *u)
+    void fb_winograd_input(const float *x, Py_ssize_t pitch, Py_ssize_t count, float *v,
+                           Py_ssize_t distance)
+    float fb_winograd_output(const float *m, Py_ssize_t distance, Py_ssize_t count, float bias,
+                             Py_ssize_t rows, float *out, Py_ssize_t line)
+
+cdef enum:
+    SIX = 6
+    FOUR = 4
+    PIXELS = 128    # pixels of sums in a block, about: a row of each of its strips
+    FEWEST = 16     # channels or filters that pay for the transforms
+    PACK_COST = 6   # as PACKING of _product.pxd
+
+
+cdef struct Strips:
+    # How a product is cut: into blocks of rows of strips.
+    Product flat      # of the transformed rows: filters one row tall, the block's sums as its out
+    Cut cut           # of that
+    Cut rows          # of the images: a frame of one channel
+    Py_ssize_t sums   # numbers of one of the six sums
+    Sizes sizes
+
+
+cdef inline bint applies(const Product *s) noexcept nogil:
+    return s.kh == 3 and s.kw == 3 and s.stride == 1 and s.step == 1
+
+
+cdef inline bint pays(const Product *s) noexcept nogil:
+    """Whether the transforms cost less than they save."""
+    return applies(s) and s.C >= FEWEST and s.F >= FEWEST and s.OH >= FOUR
+
+
+cdef inline Strips cut_strips(const Product *s) noexcept nogil:
+    cdef Strips strips
+    cdef Py_ssize_t W = FB_BYTES // sizeof(float), depth
+    cdef Py_ssize_t vectors = (s.OW + W - 1) // W * W
+    cdef Product flat = s[0]
+    flat.H = flat.OH = (s.OH + FOUR - 1) // FOUR
+    flat.kh = flat.tall = 1
+    flat.top = 0
+    flat.turned = False   # the offsets' order: the filters are turned when they are packed
+    flat.P = flat.OH * flat.OW
+    flat.K = s.C * 3
+    strips.cut = cut_product(&flat, PIXELS, DEPTH // 3, vectors * s.F > s.OW * (s.F + PACK_COST), W)
+    strips.rows = strips.cut
+    strips.rows.lines *= FOUR
+    strips.rows.plane = (strips.rows.lines + 2) * strips.rows.pitch
+    strips.rows.size = strips.rows.plane + 2 * W
+    flat.out_H = 1
+    flat.out_W = lined_up(strips.cut.images * strips.cut.lines * strips.cut.columns)
+    strips.flat = flat
+    strips.sums = flat.F * flat.out_W + W
+    depth = strips.cut.chunk * 3
+    strips.sizes.shared = split_filters(s).rows * (SIX * flat.K + 2)
+    strips.sizes.offsets = 2 * depth
+    strips.sizes.thread = lined_up(
+        strips.rows.size + SIX * (strips.cut.size + strips.sums)
+        + (depth * vectors_of(s) + 1) * W)
+    return strips
+
+
+cdef inline void _pack_strips(
+    const float *w, const Product *s, Py_ssize_t c, Py_ssize_t chunk, Py_ssize_t q, float *packed
+) noexcept nogil:
+    """A tile of filters and a chunk of channels from c on, transformed. Turned, they are read
+    the other way round, and channels are w's filters."""
+    cdef Split split = split_filters(s)
+    cdef Py_ssize_t first = first_row(&split, q), last = first_row(&split, q + 1)
+    cdef Py_ssize_t channels = min(chunk, s.C - c), k, j, r, t
+    cdef Py_ssize_t row = 9 if s.turned else s.C * 9
+    cdef Py_ssize_t channel = s.F * 9 if s.turned else 9
+    cdef Py_ssize_t origin = 8 if s.turned else 0, step = -1 if s.turned else 1
+    cdef double u[SIX]
+    cdef float *to
+    packed += split.rows * c * 3 + first * channels * 3
+    for k in range(channels):
+        for j in range(3):
+            for r in range(last - first):
+                memset(u, 0, sizeof(u))
+                if first + r < s.F:
+                    fb_winograd_filter(w + (first + r) * row + (c + k) * channel + origin + j * step,
+                                       3 * step, u)
+                to = packed + (k * 3 + j) * (last - first) + r
+                for t in range(SIX):
+                    to[t * split.rows * s.C * 3] = <float>u[t]
+
+
+cdef inline float _strips_task(
+    const float *x, const float *packed, const float *bias, const float *zeros, const Product *s,
+    const Strips *strips, const Py_ssize_t *offset, const Py_ssize_t *iota, Py_ssize_t block,
+    float *out, float *mine
+) noexcept nogil:
+    """A block of out; NaN if not all of it is finite."""
+    cdef Run runs[RUNS]
+    cdef const Cut *cut = &strips.cut
+    cdef Split split = split_filters(s)
+    cdef Py_ssize_t n = block // (cut.bands * cut.strips) * cut.images
+    cdef Py_ssize_t top = block // cut.strips % cut.bands * cut.lines
+    cdef Py_ssize_t left = block % cut.strips * cut.columns
+    cdef Py_ssize_t images = min(cut.images, s.N - n)
+    cdef Py_ssize_t lines = min(cut.lines, strips.flat.OH - top)
+    cdef Py_ssize_t columns = min(cut.columns, s.OW - left)
+    cdef Py_ssize_t c = 0, channels, i, k, y, t, f, count = 0
+    cdef float *frames = mine + strips.rows.size
+    cdef float *sums = frames + SIX * cut.size
+    cdef float *panel = sums + SIX * strips.sums
+    cdef float finite = 0
+    for i in range(images):
+        for y in range(lines):
+            runs[count].pos = i * cut.image + y * cut.pitch
+            runs[count].dest = count * columns
+            runs[count].length = columns
+            runs[count].skip = 0
+            count += 1
+    while c < s.C:
+        channels = min(cut.chunk, s.C - c)
+        # In the order of the frames, since whole vectors run over into the next row.
+        for i in range(images):
+            for k in range(channels):
+                copy_frame(x, s, &strips.rows, n + i, 1, c + k, 1, top * FOUR, lines * FOUR, left,
+                           mine)
+                for y in range(lines):
+                    fb_winograd_input(mine + y * FOUR * cut.pitch, cut.pitch, columns + 2,
+                                      frames + i * cut.image + k * cut.plane + y * cut.pitch,
+                                      cut.size)
+        for t in range(SIX):
+            block_tiles(<const float *>frames + t * cut.size, offset, iota, &strips.flat, cut, runs,
+                        count, channels * 3, packed + split.rows * 3 * (t * s.C + c), zeros, c > 0,
+                        0, split.tiles, sums + t * strips.sums, panel)
+        c += channels
+    for f in range(s.F):
+        for i in range(images):
+            for y in range(lines):
+                finite += fb_winograd_output(
+                    sums + f * strips.flat.out_W + (i * lines + y) * columns, strips.sums, columns,
+                    bias[f], min(<Py_ssize_t>FOUR, s.OH - (top + y) * FOUR),
+                    out + (((n + i) * s.F + f) * s.OH + (top + y) * FOUR) * s.OW + left, s.OW)
+    return finite
+
+
+cdef inline bint winograd(
+    const float *x, const float *w, const float *b, const Product *s, float *out, float *shared,
+    Py_ssize_t *offset, float *threads, int num_threads
+) noexcept nogil:
+    """out, all of it; False if not all of it is finite. b: NULL for zeros.
+
+    An infinity or NaN in x spreads further than the filter's window does: then the direct way must
+    tell where it belongs.
+    """
+    cdef Strips strips = cut_strips(s)
+    cdef Py_ssize_t chunk = strips.cut.chunk, chunks = (s.C + chunk - 1) // chunk, task, f
+    cdef Split split = split_filters(s)
+    cdef float *bias = shared + SIX * split.rows * strips.flat.K
+    cdef float *zeros = bias + split.rows
+    cdef Py_ssize_t *iota = offset + chunk * 3
+    cdef int infinite = 0
+    cdef Phase phase
+    for f in range(split.rows):
+        bias[f] = b[f] if b != NULL and f < s.F else 0
+        zeros[f] = 0
+    for f in range(chunk * 3):
+        iota[f] = vectors_of(s) * (FB_BYTES // sizeof(float)) * f
+    phase.a = -1
+    next_phase(&strips.flat, &phase)
+    place_offsets(&strips.flat, &strips.cut, &phase, offset)
+    for task in prange(chunks * split.tiles, schedule="static", num_threads=num_threads):
+        _pack_strips(w, s, task // split.tiles * chunk, chunk, task % split.tiles, shared)
+    for task in prange(strips.cut.blocks, schedule="static", num_threads=num_threads):
+        infinite += _strips_task(
+            x, <const float *>shared, <const float *>bias, <const float *>zeros, s, &strips, <const Py_ssize_t *>offset,
+            <const Py_ssize_t *>iota, task, out, threads + threadid() * strips.sizes.thread) != 0
+    return infinite == 0
