@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
+import fastbn
 from fastbn import layers, reference
 
 
@@ -88,3 +89,147 @@ def test_column_caches_hold_the_columns(rng):
         np.testing.assert_array_equal(np.asarray(cache[4]), expected_cache[4])
         assert cache[4].shape == expected_cache[4].shape
         np.testing.assert_array_equal(cache[4][3], expected_cache[4][3])
+
+
+#: shape of x, F, pad, for 3 x 3 filters at stride 1: at the edges of strips, vectors and chunks
+WINOGRAD = [
+    ((1, 1, 1, 1), 1, 1),
+    ((2, 3, 5, 4), 2, 2),
+    ((3, 2, 4, 9), 3, 0),
+    ((2, 17, 8, 8), 16, 1),
+    ((3, 16, 14, 14), 33, 1),  # three strips and a half; several images in a block
+    ((2, 90, 7, 7), 20, 1),  # two chunks of channels, which pixels are packed for
+    ((1, 90, 9, 32), 20, 0),  # and for which they are not
+    ((1, 16, 5, 700), 16, 3),  # a row of more than one block
+    ((40, 16, 3, 2), 17, 1),
+]
+
+
+def _winograd_arguments(case, rng):
+    shape, F, pad = case
+    x, w, b, param = _arguments((shape, F, 3, 3, 1, pad), np.float32, rng)
+    return x, w, b, {**param, "algorithm": "winograd"}
+
+
+def _both(x, w, b, param, dout):
+    out, cache = layers.conv_forward_fast(x, w, b, param)
+    return out, *layers.conv_backward_fast(dout, cache)
+
+
+@pytest.mark.parametrize("case", WINOGRAD, ids=str)
+def test_winograd_equals_reference(case, level, num_threads, rng):
+    x, w, b, param = _winograd_arguments(case, rng)
+    expected, cache = reference.conv_forward_fast(x, w, b, param)
+    dout = rng.standard_normal(expected.shape).astype(np.float32)
+    results = _both(x, w, b, param, dout)
+    for actual, wanted, terms in zip(
+        results,
+        (expected, *reference.conv_backward_fast(dout, cache)),
+        (w[0].size, 9 * len(w), dout.size, dout.size),
+        strict=True,
+    ):
+        # Within three times the bound for sums: see set_conv_algorithm.
+        cases.assert_same(actual, wanted, np.float32, 9 * terms)
+
+
+def _hard(name, shape, rng):
+    """Images that rounding errors grow on."""
+    x = rng.standard_normal(shape)
+    return {
+        "normal": lambda: x,
+        "relu": lambda: np.maximum(x, 0),
+        "offset": lambda: x + 1e6,
+        "pixels of any size": lambda: x * 10 ** rng.uniform(-4, 4, shape),
+        "rows of any size": lambda: x * 10 ** rng.uniform(-4, 4, (shape[2], 1)),
+        "channels of any size": lambda: x * 10 ** rng.uniform(-4, 4, (shape[1], 1, 1)),
+        "outliers": lambda: np.where(rng.random(shape) < 1e-3, 1e4, x),
+        "smooth": lambda: np.cumsum(x, axis=2),
+    }[name]().astype(np.float32)
+
+
+def _error(actual, exact):
+    return np.sqrt(np.mean((actual - exact) ** 2))
+
+
+@pytest.mark.parametrize("C", [16, 64, 192])
+@pytest.mark.parametrize(
+    "images",
+    ["normal", "relu", "offset", "pixels of any size", "rows of any size", "channels of any size",
+     "outliers", "smooth"],
+)  # fmt: skip
+def test_winograd_error_is_at_most_three_times_the_direct_one(images, C, level, rng):
+    """The documented bound, forward and dx, against float64."""
+    shape, F = (2, C, 24, 24), 32
+    x, dout = _hard(images, shape, rng), _hard(images, (2, F, 24, 24), rng)
+    w = (rng.standard_normal((F, C, 3, 3)) / np.sqrt(9 * C)).astype(np.float32)
+    b = np.zeros(F, np.float32)
+    exact = _both(*(a.astype(np.float64) for a in (x, w, b)), {"stride": 1, "pad": 1}, dout)
+    direct, winograd = (
+        _both(x, w, b, {"stride": 1, "pad": 1, "algorithm": name}, dout)
+        for name in ("direct", "winograd")
+    )
+    for i in (0, 1):
+        assert _error(direct[i], exact[i]) > 0
+        assert _error(winograd[i], exact[i]) < 3 * _error(direct[i], exact[i])
+        assert not np.array_equal(winograd[i], direct[i])  # it is another way
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_winograd_leaves_what_is_not_finite_where_it_belongs(value, level, rng):
+    x, w, b, param = _winograd_arguments(((2, 16, 13, 12), 16, 1), rng)
+    x[1, 3, 5, 6] = value
+    dout = rng.standard_normal((2, 16, 13, 12)).astype(np.float32)
+    dout[0, 2, 7, 1] = value
+    for actual, direct in zip(
+        _both(x, w, b, param, dout),
+        _both(x, w, b, {**param, "algorithm": "direct"}, dout),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(actual, direct)
+
+
+def test_who_chooses_the_algorithm(level, rng):
+    x, w, b, param = _arguments(((2, 16, 8, 8), 16, 3, 3, 1, 1), np.float32, rng)
+    out = {
+        name: layers.conv_forward_fast(x, w, b, {**param, "algorithm": name})[0]
+        for name in ("auto", "direct", "winograd")
+    }
+    np.testing.assert_array_equal(out["auto"], out["winograd"])
+    assert fastbn.get_conv_algorithm() == "auto"
+    np.testing.assert_array_equal(layers.conv_forward_fast(x, w, b, param)[0], out["auto"])
+    fastbn.set_conv_algorithm("direct")
+    try:
+        assert fastbn.get_conv_algorithm() == "direct"
+        np.testing.assert_array_equal(layers.conv_forward_fast(x, w, b, param)[0], out["direct"])
+        param["algorithm"] = "winograd"
+        np.testing.assert_array_equal(layers.conv_forward_fast(x, w, b, param)[0], out["winograd"])
+    finally:
+        fastbn.set_conv_algorithm("auto")
+
+
+@pytest.mark.parametrize(
+    ("shape", "F", "size", "stride", "dtype"),
+    [
+        ((2, 15, 8, 8), 16, 3, 1, np.float32),  # too few channels for it to pay
+        ((2, 16, 8, 8), 16, 3, 2, np.float32),
+        ((2, 16, 8, 8), 16, 2, 1, np.float32),
+        ((2, 16, 8, 8), 16, 3, 1, np.float64),
+    ],
+)
+def test_auto_is_direct_elsewhere(shape, F, size, stride, dtype, level, rng):
+    x, w, b, param = _arguments((shape, F, size, size, stride, 1), dtype, rng)
+    out = layers.conv_forward_fast(x, w, b, param)[0]
+    direct = layers.conv_forward_fast(x, w, b, {**param, "algorithm": "direct"})[0]
+    np.testing.assert_array_equal(out, direct)
+
+
+@pytest.mark.parametrize("algorithm", ["fft", "Winograd", None, 1, ["direct"]])
+def test_unknown_algorithm(algorithm):
+    message = "must be one of auto, direct, winograd; got "
+    with pytest.raises(ValueError, match="^algorithm " + message):
+        fastbn.set_conv_algorithm(algorithm)
+    assert fastbn.get_conv_algorithm() == "auto"
+    x = np.ones((1, 1, 4, 4))
+    param = {"stride": 1, "pad": 1, "algorithm": algorithm}
+    with pytest.raises(ValueError, match=r"^conv_param\['algorithm'\] " + message):
+        layers.conv_forward_fast(x, np.ones((1, 1, 3, 3)), np.ones(1), param)

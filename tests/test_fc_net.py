@@ -235,7 +235,8 @@ def test_modes(make):
     mean = model.bn_params[0]["running_mean"].copy()
     scores = model.loss(X)
     assert model.dropout_param["mode"] == model.bn_params[0]["mode"] == "test"
-    np.testing.assert_array_equal(model.loss(X[:3]), scores[:3])
+    # A row's scores do not depend on the others. (BLAS sums in an order that the shape decides.)
+    np.testing.assert_allclose(model.loss(X[:3]), scores[:3], rtol=1e-12)
     np.testing.assert_array_equal(model.bn_params[0]["running_mean"], mean)
 
 

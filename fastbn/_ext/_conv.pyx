@@ -42,6 +42,7 @@ from ._tile cimport DF, DX, FB_BYTES, dot
 cdef enum:
     ROWS = 192     # rows of patches in a chunk of dw, about
     SHARES = 16    # tasks that dw is cut into, at least, if there are as many images
+    SHARED = 1 << 20   # numbers of all shares, at most
 
 
 cdef struct Weights:
@@ -62,6 +63,7 @@ cdef inline Weights _weights(const Product *s, Py_ssize_t W) noexcept nogil:
     cuts.cut = cut_product(s, BLOCK, chunk, s.OW % W != 0, W)
     cuts.chunks = (s.C + chunk - 1) // chunk
     cuts.shares = min(s.N, (SHARES + cuts.chunks - 1) // cuts.chunks)
+    cuts.shares = max(<Py_ssize_t>1, min(cuts.shares, SHARED // (s.F * s.K)))
     cuts.rows = (chunk * taps + DX - 1) // DX * DX
     cuts.width = (cuts.cut.images * cuts.cut.lines * cuts.cut.columns + W - 1) // W * W
     cuts.thread = lined_up(cuts.cut.size) + cuts.width * DF
@@ -381,11 +383,5 @@ def backward(ndarray dout not None, ndarray x not None, ndarray w not None, Py_s
         _backward(<double>0, dout, x, w, pad, stride, way, dx, dw, db, scratch, num_threads)
 
 
-def winograd_applies(ndarray x not None, ndarray w not None, Py_ssize_t stride):
-    """Whether forward and dx can be done Winograd's way."""
-    cdef Product s
-    _product_of(x, w, 0, stride, &s)
-    return applies(&s) and cnp.PyArray_ITEMSIZE(x) == sizeof(float)
-
-
-WAYS = {"auto": AUTO, "direct": DIRECT, "winograd": WINOGRAD}
+#: The ways to do a product, by name.
+ALGORITHMS = {"auto": AUTO, "direct": DIRECT, "winograd": WINOGRAD}

@@ -144,12 +144,13 @@ cdef inline bint _straight(
 
 cdef inline void block_tiles(
     const floating *frame, const Py_ssize_t *offset, const Py_ssize_t *iota, const Product *s,
-    const Cut *cut, const Run *rows, Py_ssize_t count, Py_ssize_t depth, const floating *packed,
-    const floating *start, bint adding, Py_ssize_t tile_first, Py_ssize_t tile_last,
-    floating *out, floating *panel
+    const Cut *cut, const Run *rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t depth,
+    Py_ssize_t full, const floating *packed, const floating *start, bint adding,
+    Py_ssize_t tile_first, Py_ssize_t tile_last, floating *out, floating *panel
 ) noexcept nogil:
-    """A block of out, of `count` rows of outputs, one chunk of channels and some tiles of filters.
+    """A block of out, of `count` rows of outputs, by some tiles of filters.
 
+    Of a chunk of channels with `full` places, those from `first` on, `depth` of them.
     start: what the sums begin with: the biases, or zeros when adding to out.
     """
     cdef floating whole[TILE_MAX]
@@ -160,7 +161,7 @@ cdef inline void block_tiles(
     cdef Py_ssize_t vectors = (
         (count * width + W - 1) // W if cut.packed else count * ((width + W - 1) // W))
     cdef Py_ssize_t group = vectors_of(s), vector = 0, found, filled, here, last, q, f, i, r, t, v
-    cdef const Py_ssize_t *step = iota if cut.packed else offset
+    cdef const Py_ssize_t *step = iota if cut.packed else offset + first
     cdef Py_ssize_t plane = s.out_H * s.out_W
     cdef floating *to
     cdef bint straight
@@ -170,7 +171,7 @@ cdef inline void block_tiles(
         here = group if group == WIDE else min(group, vectors - vector)
         if cut.packed:
             found = _panel_runs(rows, count, vector * W, group * W, s.step, runs)
-            pack_rows(frame, offset, depth, runs, found, group * W, panel)
+            pack_rows(frame, offset + first, depth, runs, found, group * W, panel)
             for v in range(group):
                 b[v] = panel + v * W
         else:
@@ -186,12 +187,12 @@ cdef inline void block_tiles(
                 for v in range(here):
                     c[v] = out + f * plane + (
                         runs[0].dest + v * W if cut.packed else runs[v].dest)
-                tile(last - f, <int>here, depth, packed + f * depth, <const floating *const *>b, step,
+                tile(last - f, <int>here, depth, packed + f * full + first * (last - f), <const floating *const *>b, step,
                      <const floating *>NULL if adding else start + f, <floating *const *>c, plane)
                 continue
             for v in range(here):
                 c[v] = whole + v * W
-            tile(last - f, <int>here, depth, packed + f * depth, <const floating *const *>b, step,
+            tile(last - f, <int>here, depth, packed + f * full + first * (last - f), <const floating *const *>b, step,
                  start if adding else start + f, <floating *const *>c, group * W)
             filled = 0
             for r in range(found):
@@ -219,7 +220,8 @@ cdef inline void _product_task(
     cdef Py_ssize_t top = block // cut.strips % cut.bands * cut.lines
     cdef Py_ssize_t left = block % cut.strips * cut.columns
     cdef Py_ssize_t images = min(cut.images, s.N - n), lines = min(cut.lines, s.OH - top)
-    cdef Py_ssize_t count, c = 0, channels, places
+    cdef Py_ssize_t count, c = 0, channels, full, piece, pieces, first
+    cdef bint adding
     cdef floating *panel = mine + cut.size
     cdef Split split = split_filters(s)
     cdef Phase phase
@@ -232,13 +234,18 @@ cdef inline void _product_task(
         phase.a = -1
         while next_phase(s, &phase):
             count = list_runs(s, cut, &phase, images, top, lines, left, rows)
-            places = phase.kh * phase.kw
-            block_tiles(<const floating *>mine, offset + cut.chunk * phase.before, iota, s, cut, rows,
-                   count, channels * places,
-                   packed + split.rows * (s.C * phase.before + c * places),
-                   bias if c == 0 else <const floating *>zero, c > 0,
-                   split.tiles * part // parts, split.tiles * (part + 1) // parts,
-                   out + n * s.F * s.out_H * s.out_W, panel)
+            full = channels * phase.kh * phase.kw
+            pieces = (full + DEPTH - 1) // DEPTH
+            for piece in range(pieces):  # one, unless the filters are large
+                first = full * piece // pieces
+                adding = c > 0 or piece > 0
+                block_tiles(<const floating *>mine, offset + cut.chunk * phase.before, iota, s, cut,
+                            rows, count, first, full * (piece + 1) // pieces - first, full,
+                            packed + split.rows * (
+                                s.C * phase.before + c * phase.kh * phase.kw),
+                            <const floating *>zero if adding else bias, adding,
+                            split.tiles * part // parts, split.tiles * (part + 1) // parts,
+                            out + n * s.F * s.out_H * s.out_W, panel)
         c += channels
 
 
@@ -272,7 +279,8 @@ cdef inline Sizes direct_sizes(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Sizes sizes
     sizes.shared = split_filters(s).rows * (s.K + 1)
     sizes.offsets = 2 * cut.chunk * s.kh * s.kw
-    sizes.thread = lined_up(cut.size + (cut.chunk * s.tall * s.wide * vectors_of(s) + 1) * W)
+    sizes.thread = lined_up(
+        cut.size + (min(<Py_ssize_t>DEPTH, cut.chunk * s.tall * s.wide) * vectors_of(s) + 1) * W)
     return sizes
 
 

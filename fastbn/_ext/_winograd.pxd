@@ -147,8 +147,9 @@ cdef inline float _strips_task(
                                       cut.size)
         for t in range(SIX):
             block_tiles(<const float *>frames + t * cut.size, offset, iota, &strips.flat, cut, runs,
-                        count, channels * 3, packed + split.rows * 3 * (t * s.C + c), zeros, c > 0,
-                        0, split.tiles, sums + t * strips.sums, panel)
+                        count, 0, channels * 3, channels * 3,
+                        packed + split.rows * 3 * (t * s.C + c), zeros, c > 0, 0, split.tiles,
+                        sums + t * strips.sums, panel)
         c += channels
     for f in range(s.F):
         for i in range(images):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _ext
+from .. import _algorithm, _ext
 from .._memory import empty
 from .._threads import threads_for
 from . import _check
@@ -18,7 +18,7 @@ _BYTE = np.dtype(np.uint8)
 
 
 def _geometry(x, w, b, conv_param):
-    """Check shapes and conv_param; (pad, stride, OH, OW)."""
+    """Check shapes and conv_param; (pad, stride, OH, OW, number of the algorithm)."""
     _check.ndim("x", x, 4, "(N, C, H, W)")
     _check.ndim("w", w, 4, "(F, C, HH, WW)")
     N, C, H, W = x.shape
@@ -40,19 +40,23 @@ def _geometry(x, w, b, conv_param):
     stride = min(stride, max(H, W) + 2 * pad)
     OH, OW = output_size(H, HH, pad, stride), output_size(W, WW, pad, stride)
     _check.size("out", N, F, OH, OW)
-    return pad, stride, OH, OW
+    if "algorithm" in conv_param:
+        algorithm = _algorithm.checked("conv_param['algorithm']", conv_param["algorithm"])
+    else:
+        algorithm = _algorithm.get_conv_algorithm()
+    return pad, stride, OH, OW, _ext.conv.ALGORITHMS[algorithm]
 
 
 def _forward(x, w, b, conv_param):
     dtype, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
-    pad, stride, OH, OW = _geometry(x, w, b, conv_param)
+    pad, stride, OH, OW, way = _geometry(x, w, b, conv_param)
     out = empty((len(x), len(w), OH, OW), x.dtype)
     if not (x.size and w.size):
         out[...] = b[:, None, None]  # patches of nothing but padding
     else:
         num_threads = threads_for(out.size * w[0].size // 8)
-        room = empty((_ext.conv.forward_scratch(x, w, pad, stride, 0, num_threads),), _BYTE)
-        _ext.conv.forward(x, w, b, pad, stride, 0, out, room, num_threads)
+        room = empty((_ext.conv.forward_scratch(x, w, pad, stride, way, num_threads),), _BYTE)
+        _ext.conv.forward(x, w, b, pad, stride, way, out, room, num_threads)
     return _check.cast(dtype, out)
 
 
@@ -70,7 +74,8 @@ def conv_forward_naive(
     b : array_like, (F,)
         Biases.
     conv_param : dict
-        ``stride`` (int, at least 1) and ``pad`` (int, zeros on each side of the image).
+        ``stride`` (int, at least 1) and ``pad`` (int, zeros on each side of the image), and, if
+        you like, ``algorithm``: see :func:`fastbn.set_conv_algorithm`.
 
     Returns
     -------
@@ -83,7 +88,8 @@ def conv_forward_naive(
     ------
     TypeError, ValueError
         If an argument does not hold real numbers, shapes do not fit, a key is missing, the
-        stride or padding is no such integer, or the filter is larger than the padded image.
+        stride or padding is no such integer, the algorithm is unknown, or the filter is larger
+        than the padded image.
 
     Notes
     -----
@@ -121,21 +127,21 @@ def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]
     """
     x, w, b, conv_param = _check.unpack(cache, 4, "conv_forward_*")
     dtype, dout, x, w, b = _check.floats(("dout", "x", "w", "b"), dout, x, w, b)
-    pad, stride, OH, OW = _geometry(x, w, b, conv_param)
+    pad, stride, OH, OW, way = _geometry(x, w, b, conv_param)
     _check.shape("dout", dout, (len(x), len(w), OH, OW), "that of the output")
     if not (x.size and w.size):
         db = dout.sum(axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
         return _check.cast(dtype, np.zeros_like(x), np.zeros_like(w), db)
     num_threads = threads_for(dout.size * w[0].size // 4)
     dx, dw, db = empty(x.shape, x.dtype), np.empty_like(w), np.empty_like(b)
-    room = empty((_ext.conv.backward_scratch(x, w, pad, stride, 0, num_threads),), _BYTE)
-    _ext.conv.backward(dout, x, w, pad, stride, 0, dx, dw, db, room, num_threads)
+    room = empty((_ext.conv.backward_scratch(x, w, pad, stride, way, num_threads),), _BYTE)
+    _ext.conv.backward(dout, x, w, pad, stride, way, dx, dw, db, room, num_threads)
     return _check.cast(dtype, dx, dw, db)
 
 
 def _strides_columns(x, w, b, conv_param):
     _, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
-    pad, stride, OH, OW = _geometry(x, w, b, conv_param)
+    pad, stride, OH, OW, _ = _geometry(x, w, b, conv_param)
     return im2col_6d(x, w.shape[2], w.shape[3], pad, stride, OH, OW)
 
 
@@ -202,7 +208,7 @@ def conv_forward_im2col(
         As in :func:`conv_forward_naive`.
     """
     dtype, x_, w_, b_ = _check.floats(("x", "w", "b"), x, w, b)
-    pad, stride, OH, OW = _geometry(x_, w_, b_, conv_param)
+    pad, stride, OH, OW, _ = _geometry(x_, w_, b_, conv_param)
     F, C, HH, WW = w_.shape
     x_cols = im2col_cython(x_, HH, WW, pad, stride)
     product = matmul(x_cols.T, w_.reshape(F, C * HH * WW).T, b_)
