@@ -5,65 +5,104 @@ starve BLAS's threads, and alternating the two costs several times what either t
 
     pack all of b: DEPTH after DEPTH of the inner dimension, in panels of two vectors
     for each block of out, MC x NC at most (a task; its owner alone writes it)
-        for each DEPTH                       (the block's panels of b: second-level cache)
-            for each MR rows of a
-                pack MR x DEPTH              (first-level cache)
-                for each panel of b: tile
+        for each DEPTH
+            pack MC x DEPTH of a, in panels of MR rows     (second-level cache)
+            for each panel of b                            (first-level cache)
+                for each panel of a: tile
+
+The bias is one more step of the product: a column of ones in a, a row in b.
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 cimport numpy as cnp
 from numpy cimport ndarray
 
-from ._arrays cimport data, single, view
+from ._arrays cimport data, scratch, single, view
 from ._tile cimport (
     DEPTH, MR, NR_BYTES, Split, edge_tile, first_row, pack_panel, split_rows, tile_columns,
 )
 
 cdef enum:
     MC = 96        # rows of a block; halved twice, still a multiple of every MR
-    NC = 256       # columns of a block; halved twice, still a multiple of every NR
+    NC = 512       # columns of a block; halved thrice, still a multiple of every NR
     TASKS = 8      # blocks are made smaller rather than have fewer of them
     COLUMNS = 64   # columns of a task that sums columns
 
 
+cdef struct Steps:
+    # Of a product's inner dimension: `blocks` of DEPTH, the first with the bias's step before it.
+    Py_ssize_t K, blocks, bias
+
+
+cdef inline Steps _steps(Py_ssize_t K, bint bias) noexcept nogil:
+    cdef Steps steps
+    steps.K = K
+    steps.blocks = max(<Py_ssize_t>1, (K + DEPTH - 1) // DEPTH)
+    steps.bias = bias
+    return steps
+
+
+cdef inline Py_ssize_t _depth(const Steps *steps, Py_ssize_t block) noexcept nogil:
+    """Steps of a block without the bias."""
+    return min(<Py_ssize_t>DEPTH, steps.K - block * DEPTH)
+
+
+cdef void _pack_b(
+    const floating *b, Py_ssize_t b_depth, Py_ssize_t b_column, const floating *bias,
+    const Steps *steps, Py_ssize_t block, Py_ssize_t columns, Py_ssize_t padded, floating *panel
+) noexcept nogil:
+    """A panel of b, of a block of steps: [step][column], zeros up to whole vectors."""
+    cdef Py_ssize_t j, NR = tile_columns(b)
+    if block == 0 and steps.bias:
+        for j in range(NR):
+            panel[j] = bias[j] if j < columns else 0
+        panel += NR
+    pack_panel(b + block * DEPTH * b_depth, columns, _depth(steps, block), b_column, b_depth, NR,
+               panel)
+
+
 cdef void _block(
     const floating *a, Py_ssize_t a_row, Py_ssize_t a_depth, const floating *packed,
-    Py_ssize_t padded, Py_ssize_t first, const floating *bias, Py_ssize_t rows,
-    Py_ssize_t columns, Py_ssize_t K, floating *out, Py_ssize_t ldc, floating *panel
+    Py_ssize_t padded, const Steps *steps, Py_ssize_t rows, Py_ssize_t first, Py_ssize_t columns,
+    floating *out, Py_ssize_t ldc, floating *panels
 ) noexcept nogil:
     """A block of out from column `first` on; packed is all of b, `padded` columns wide."""
     cdef Py_ssize_t NR = tile_columns(a)
-    cdef Py_ssize_t iota[DEPTH]
+    cdef Py_ssize_t iota[DEPTH + 1]
     cdef Split split = split_rows(rows)
-    cdef Py_ssize_t i, j, k = 0, q, depth, here, wide
-    cdef const floating *b
-    for i in range(DEPTH):
+    cdef Py_ssize_t block, i, j, q, r, depth, bias, here
+    cdef floating *panel
+    for i in range(DEPTH + 1):
         iota[i] = i * NR
-    for i in range(rows):
-        for j in range(columns):
-            out[i * ldc + j] = bias[j] if bias != NULL else 0
-    while k < K:
-        depth = min(<Py_ssize_t>DEPTH, K - k)
+    for block in range(steps.blocks):
+        bias = steps.bias if block == 0 else 0
+        depth = _depth(steps, block)
         for q in range(split.tiles):
             i = first_row(&split, q)
             here = first_row(&split, q + 1) - i
-            pack_panel(a + i * a_row + k * a_depth, min(here, rows - i), depth, a_row, a_depth,
-                       here, panel)
-            j = 0
-            while j < columns:
-                wide = min(NR, columns - j)
-                b = packed + k * padded + (first + j) * depth
-                edge_tile(min(here, rows - i), wide, depth, <const floating *>panel, b,
-                          <const Py_ssize_t *>iota, out + i * ldc + j, ldc)
-                j += NR
-        k += depth
+            panel = panels + i * (depth + bias)
+            for r in range(bias * here):
+                panel[r] = 1
+            pack_panel(a + i * a_row + block * DEPTH * a_depth, min(here, rows - i), depth, a_row,
+                       a_depth, here, panel + bias * here)
+        depth += bias
+        j = first
+        while j < first + columns:
+            for q in range(split.tiles):
+                i = first_row(&split, q)
+                edge_tile(min(first_row(&split, q + 1), rows) - i, min(NR, first + columns - j),
+                          depth, <const floating *>panels + i * depth, packed + j * depth,
+                          <const Py_ssize_t *>iota, block > 0, out + i * ldc + j - first, ldc)
+            j += NR
+        packed += padded * depth
 
 
 def scratch_sizes(Py_ssize_t M, Py_ssize_t N, Py_ssize_t K, Py_ssize_t itemsize):
     """Numbers of scratch that matmul wants: shared, and for every thread."""
     cdef Py_ssize_t NR = NR_BYTES // itemsize
-    return (N + NR - 1) // NR * NR * K, MR * min(K, <Py_ssize_t>DEPTH)
+    # Rows go up to whole steps of a tile; transposing writes a little too much.
+    return ((N + NR - 1) // NR * NR * (K + 1) + 16,
+            ((min(M, <Py_ssize_t>MC) + MR) * (min(K, <Py_ssize_t>DEPTH) + 1) + 16) // 16 * 16)
 
 
 cdef int _matmul(
@@ -82,34 +121,38 @@ cdef int _matmul(
     cdef Py_ssize_t b_depth = cnp.PyArray_STRIDE(b, 0) // <Py_ssize_t>itemsize
     cdef Py_ssize_t b_column = cnp.PyArray_STRIDE(b, 1) // <Py_ssize_t>itemsize
     cdef Py_ssize_t NR = NR_BYTES // sizeof(floating), padded = (N + NR - 1) // NR * NR
-    cdef Py_ssize_t panel = MR * min(K, <Py_ssize_t>DEPTH)
-    cdef floating *packed = <floating *>data(shared, itemsize, padded * K)
-    cdef floating *panels0 = <floating *>data(panels, itemsize, num_threads * panel)
-    cdef Py_ssize_t tall = MC, wide = NC, down, across, task, i, j, k
+    cdef Py_ssize_t panel = ((min(M, <Py_ssize_t>MC) + MR) * (min(K, <Py_ssize_t>DEPTH) + 1)
+                             + 16) // 16 * 16
+    cdef floating *packed = <floating *>scratch(shared, itemsize, padded * (K + 1))
+    cdef floating *panels0 = <floating *>scratch(panels, itemsize, num_threads * panel)
+    cdef Py_ssize_t tall = MC, wide = NC, across, task, i, j
+    cdef Steps steps = _steps(K, bias is not None)
     if bias is not None:
         bias0 = <const floating *>data(bias, itemsize, N)
-    while (M + tall - 1) // tall * ((N + wide - 1) // wide) < TASKS and wide > NC // 4:
-        if tall > MC // 4:
+    while (M + tall - 1) // tall * ((N + wide - 1) // wide) < TASKS and wide > NC // 8:
+        if tall > MC // 4 and tall > wide // 4:
             tall //= 2
         else:
             wide //= 2
-    down = (M + tall - 1) // tall
+    # As even as can be.
+    tall = (M + (M + tall - 1) // tall - 1) // ((M + tall - 1) // tall)
     across = (N + wide - 1) // wide
     with nogil:
-        for task in prange((K + DEPTH - 1) // DEPTH * (padded // NR), schedule="static",
+        for task in prange(steps.blocks * (padded // NR), schedule="static",
                            num_threads=num_threads):
-            k = task // (padded // NR) * DEPTH
+            i = task // (padded // NR)
             j = task % (padded // NR) * NR
-            pack_panel(b0 + k * b_depth + j * b_column, min(NR, N - j),
-                       min(<Py_ssize_t>DEPTH, K - k), b_column, b_depth, NR,
-                       packed + k * padded + j * min(<Py_ssize_t>DEPTH, K - k))
-        for task in prange(down * across, schedule="static", num_threads=num_threads):
+            _pack_b(b0 + j * b_column, b_depth, b_column, bias0 + j if bias0 != NULL else NULL,
+                    &steps, i, min(NR, N - j), padded,
+                    packed + (i * DEPTH + (steps.bias if i > 0 else 0)) * padded
+                    + j * (_depth(&steps, i) + (steps.bias if i == 0 else 0)))
+        for task in prange((M + tall - 1) // tall * across, schedule="static",
+                           num_threads=num_threads):
             i = task // across * tall
             j = task % across * wide
-            _block(a0 + i * a_row, a_row, a_depth,
-                   <const floating *>packed, padded, j,
-                   bias0 + j if bias0 != NULL else NULL, min(tall, M - i), min(wide, N - j), K,
-                   out0 + i * N + j, N, panels0 + threadid() * panel)
+            _block(a0 + i * a_row, a_row, a_depth, <const floating *>packed, padded, &steps,
+                   min(tall, M - i), j, min(wide, N - j), out0 + i * N + j, N,
+                   panels0 + threadid() * panel)
     return 0
 
 

@@ -75,18 +75,41 @@
  * wider stores, and then registers: narrow stores read back as wide ones cost a dozen cycles. */
 typedef float fb_xf __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double fb_xd __attribute__((vector_size(16), aligned(8), may_alias));
-#if defined(__clang__) || __GNUC__ >= 12
-#define FB_PAIRS_F(a, b) (__builtin_shufflevector(a, b, 0, 2, 4, 6) \
-                          + __builtin_shufflevector(a, b, 1, 3, 5, 7))
-#define FB_PAIRS_D(a, b) (__builtin_shufflevector(a, b, 0, 2) + __builtin_shufflevector(a, b, 1, 3))
-#else
 typedef int fb_i4 __attribute__((vector_size(16)));
 typedef long long fb_i2 __attribute__((vector_size(16)));
-#define FB_PAIRS_F(a, b) (__builtin_shuffle(a, b, (fb_i4){0, 2, 4, 6}) \
-                          + __builtin_shuffle(a, b, (fb_i4){1, 3, 5, 7}))
-#define FB_PAIRS_D(a, b) (__builtin_shuffle(a, b, (fb_i2){0, 2}) \
-                          + __builtin_shuffle(a, b, (fb_i2){1, 3}))
+#if defined(__clang__) || __GNUC__ >= 12
+#define FB_MIX_F(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define FB_MIX_D(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define FB_MIX_F(a, b, ...) __builtin_shuffle(a, b, (fb_i4){__VA_ARGS__})
+#define FB_MIX_D(a, b, ...) __builtin_shuffle(a, b, (fb_i2){__VA_ARGS__})
 #endif
+#define FB_PAIRS_F(a, b) (FB_MIX_F(a, b, 0, 2, 4, 6) + FB_MIX_F(a, b, 1, 3, 5, 7))
+#define FB_PAIRS_D(a, b) (FB_MIX_D(a, b, 0, 2) + FB_MIX_D(a, b, 1, 3))
+/* to[p * width + i] = row[i][p] for four rows and four steps. */
+static inline void fb_vf_turn(const float *const *row, ptrdiff_t p, float *to, ptrdiff_t width)
+{
+    fb_xf x[4], y[4];
+    FB_UNROLL for (int i = 0; i < 4; i++) x[i] = *(const fb_xf *)(row[i] + p);
+    y[0] = FB_MIX_F(x[0], x[1], 0, 4, 1, 5);
+    y[1] = FB_MIX_F(x[2], x[3], 0, 4, 1, 5);
+    y[2] = FB_MIX_F(x[0], x[1], 2, 6, 3, 7);
+    y[3] = FB_MIX_F(x[2], x[3], 2, 6, 3, 7);
+    *(fb_xf *)to = FB_MIX_F(y[0], y[1], 0, 1, 4, 5);
+    *(fb_xf *)(to + width) = FB_MIX_F(y[0], y[1], 2, 3, 6, 7);
+    *(fb_xf *)(to + 2 * width) = FB_MIX_F(y[2], y[3], 0, 1, 4, 5);
+    *(fb_xf *)(to + 3 * width) = FB_MIX_F(y[2], y[3], 2, 3, 6, 7);
+}
+static inline void fb_vd_turn(const double *const *row, ptrdiff_t p, double *to, ptrdiff_t width)
+{
+    for (int half = 0; half < 4; half += 2)
+        for (int step = 0; step < 4; step += 2) {
+            fb_xd x = *(const fb_xd *)(row[half] + p + step);
+            fb_xd y = *(const fb_xd *)(row[half + 1] + p + step);
+            *(fb_xd *)(to + step * width + half) = FB_MIX_D(x, y, 0, 2);
+            *(fb_xd *)(to + (step + 1) * width + half) = FB_MIX_D(x, y, 1, 3);
+        }
+}
 static inline void fb_vf_fold(const float *lanes, float *sums)
 {
     fb_xf x[4];
@@ -124,6 +147,8 @@ static inline void fb_vd_fold(const double *lanes, double *sums)
         V v; for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) v.lane[l] = s; return v; } \
     static V V##_add(V a, V b) { \
         for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) a.lane[l] += b.lane[l]; return a; } \
+    static void V##_turn(const T *const *row, ptrdiff_t p, T *to, ptrdiff_t width) { \
+        for (int s = 0; s < 4; s++) for (int i = 0; i < 4; i++) to[s * width + i] = row[i][p + s]; } \
     static void V##_fold(const T *lanes, T *sums) { \
         for (size_t r = 0; r < 16 / sizeof(T); r++, lanes += FB_BYTES / sizeof(T)) { \
             sums[r] = 0; \
@@ -184,11 +209,29 @@ static void DOT(ptrdiff_t count, const T *d, ptrdiff_t ldd, const T *x, \
     FB_UNROLL for (int r = 0; r < R * VS; r += 16 / (int)sizeof(T)) V##_fold(lanes + r * V##_W, sums + r); \
 }
 
+/* to[p * width + i] = row i of x at p, four rows a pass, from the last: where width is no multiple
+ * of four a pass writes over the beginning of what the next one writes. `to` has room for two more. */
+#define FB_TURN(T, V, NAME) \
+static void NAME(const T *x, ptrdiff_t rows, ptrdiff_t line, ptrdiff_t depth, ptrdiff_t width, T *to) \
+{ \
+    for (ptrdiff_t i = (rows - 1) / 4 * 4; i >= 0; i -= 4) { \
+        const T *row[4]; \
+        ptrdiff_t p = 0; \
+        for (int r = 0; r < 4; r++) row[r] = x + (i + r < rows ? i + r : rows - 1) * line; \
+        if (i + 4 <= width || i > 0) \
+            for (; p + 4 <= depth; p += 4) V##_turn(row, p, to + p * width + i, width); \
+        for (; p < depth; p++) \
+            for (int r = 0; r < 4 && i + r < rows; r++) to[p * width + i + r] = row[r][p]; \
+    } \
+}
+
 #define FB_WIDTHS(body, R) { \
     if (vectors > 1) body(R, 2, depth, a, b, offset, start, c, ldc); \
     else body(R, 1, depth, a, b, offset, start, c, ldc); }
 
 FB_TILES(float, fb_vf, fb_tile_f, fb_dot_f)
 FB_TILES(double, fb_vd, fb_tile_d, fb_dot_d)
+FB_TURN(float, fb_vf, fb_turn_f)
+FB_TURN(double, fb_vd, fb_turn_d)
 
 #endif

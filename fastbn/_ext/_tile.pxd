@@ -18,6 +18,9 @@ cdef extern from "_tile.h" nogil:
     void fb_dot_d(Py_ssize_t, const double *, Py_ssize_t, const double *, const Py_ssize_t *,
                   const Py_ssize_t *, double *)
 
+    void fb_turn_f(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *)
+    void fb_turn_d(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
+
 cdef enum:
     MR = FB_MR                      # rows of a tile
     MR_STEP = FB_STEP               # it computes whole multiples of these
@@ -82,12 +85,13 @@ cdef inline void pack_panel(
     const floating *a, Py_ssize_t rows, Py_ssize_t depth, Py_ssize_t row_stride,
     Py_ssize_t depth_stride, Py_ssize_t width, floating *panel
 ) noexcept nogil:
-    """panel[p][i] = a[i, p] for `rows` rows, zeros up to `width`."""
+    """panel[p][i] = a[i, p] for `rows` rows, zeros up to `width`. It has room for two more."""
     cdef Py_ssize_t i, p
     if depth_stride == 1:
-        for i in range(rows):
-            for p in range(depth):
-                panel[p * width + i] = a[i * row_stride + p]
+        if floating is float:
+            fb_turn_f(a, rows, row_stride, depth, width, panel)
+        else:
+            fb_turn_d(a, rows, row_stride, depth, width, panel)
     else:
         for p in range(depth):
             for i in range(rows):
@@ -100,29 +104,30 @@ cdef inline void pack_panel(
 
 cdef inline void edge_tile(
     Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t depth, const floating *a,
-    const floating *b, const Py_ssize_t *offset, floating *c, Py_ssize_t ldc
+    const floating *b, const Py_ssize_t *offset, bint adding, floating *c, Py_ssize_t ldc
 ) noexcept nogil:
-    """c += a b where nothing but rows x columns of c may be touched."""
+    """c = a b, or c += a b, where nothing but rows x columns of c may be touched."""
     cdef floating whole[TILE_MAX]
     cdef floating zero[MR]
-    cdef Py_ssize_t i, j, NR = tile_columns(c), W = NR // 2
-    cdef int vectors = 2 if columns > W else 1
     cdef const floating *at[2]
     cdef floating *to[2]
-    at[0] = b
-    at[1] = b + W
-    if rows % MR_STEP == 0 and columns == vectors * W:
-        to[0] = c
-        to[1] = c + W
-        tile(rows, vectors, depth, a, <const floating *const *>at, offset, <const floating *>NULL,
-             <floating *const *>to, ldc)
-        return
+    cdef Py_ssize_t i, j, NR = tile_columns(c), W = NR // 2
+    cdef int vectors = 2 if columns > W else 1
+    cdef bint fits = rows % MR_STEP == 0 and columns == vectors * W
     for i in range(MR):
         zero[i] = 0
-    to[0] = whole
-    to[1] = whole + W
-    tile(rows, vectors, depth, a, <const floating *const *>at, offset, <const floating *>zero,
-         <floating *const *>to, NR)
+    at[0] = b
+    at[1] = b + W
+    to[0] = c if fits else whole
+    to[1] = to[0] + W
+    tile(rows, vectors, depth, a, <const floating *const *>at, offset,
+         <const floating *>NULL if fits and adding else <const floating *>zero,
+         <floating *const *>to, ldc if fits else NR)
+    if fits:
+        return
     for i in range(rows):
         for j in range(columns):
-            c[i * ldc + j] += whole[i * NR + j]
+            if adding:
+                c[i * ldc + j] += whole[i * NR + j]
+            else:
+                c[i * ldc + j] = whole[i * NR + j]

@@ -27,8 +27,8 @@ def matmul(a, b, bias=None):
             b,
             bias,
             out,
-            np.empty(shared, a.dtype),
-            np.empty(num_threads * panels, a.dtype),
+            empty((shared,), a.dtype),
+            empty((num_threads * panels + 16,), a.dtype),
             num_threads,
         )
     return out
