@@ -110,6 +110,23 @@ FIELDS = [
     ((17, 3, 7, 5), 3, 2, 2, 3),  # one image over a block
     ((2, 2, 3, 4), 5, 6, 2, 1),
     ((1, 2, 3, 3), 2, 2, 5, 1),  # windows of padding alone
+    ((33, 2, 3, 17), 3, 3, 1, 1),  # one image and one pixel over a block
+    ((18, 2, 2, 3), 1, 2, 0, 1),  # many rows to a block of pixels
+    ((3, 2, 8, 12), 3, 3, 1, 2),  # strides that tile the rows
+    ((2, 2, 5, 34), 4, 4, 1, 2),
+    ((3, 2, 7, 13), 3, 3, 1, 2),  # a pixel short of that
+    ((2, 2, 8, 10), 3, 3, 1, 4),
+    ((2, 2, 9, 9), 2, 3, 0, 3),
+    ((16, 1, 8, 6), 1, 1, 0, 2),  # most pixels in no window
+    ((2, 1, 4, 4), 9, 9, 5, 1),  # columns of the filter that see padding alone
+    ((2, 2, 3, 5), 2, 2, 1, 7),  # one window, stride to the end
+    ((2, 2, 3, 5), 2, 2, 9, 11),
+    ((400, 1, 3, 60), 3, 3, 1, 1),  # rows cut into strips
+    ((2060, 1, 3, 17), 3, 3, 1, 1),  # images cut into blocks, not whole lines apart
+    ((40, 1, 7, 300), 3, 5, 2, 2),
+    ((1, 1, 140, 130), 3, 3, 1, 1),  # planes cut into bands
+    ((2, 1, 90, 100), 3, 3, 1, 2),
+    ((2, 1, 140, 131), 3, 2, 0, 1),
 ]
 
 

@@ -2,7 +2,8 @@ import cases
 import numpy as np
 import pytest
 
-from fastbn import layers, reference
+from fastbn import _threads, layers, reference
+from fastbn.layers import _im2col
 
 
 @pytest.mark.parametrize("case", cases.FIELDS, ids=str)
@@ -27,6 +28,44 @@ def test_equals_reference(case, dtype, level, num_threads, rng):
         dtype,
         kh * kw,
     )
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("case", cases.FIELDS, ids=str)
+def test_columns_in_both_orders(case, streaming, dtype, level, num_threads, rng, monkeypatch):
+    (N, C, H, W), kh, kw, pad, stride = case
+    monkeypatch.setattr(_im2col, "streams", lambda *arrays: streaming)
+    x = rng.standard_normal((N, C, H, W)).astype(dtype)
+    OH, OW = (H + 2 * pad - kh) // stride + 1, (W + 2 * pad - kw) // stride + 1
+    slowest = _im2col.im2col_6d(x, kh, kw, pad, min(stride, max(H, W) + 2 * pad), OH, OW)
+    fastest = layers.im2col_cython(x, kh, kw, pad, stride)
+    rows = C * kh * kw
+    np.testing.assert_array_equal(
+        slowest.reshape(rows, N, OH * OW), fastest.reshape(rows, OH * OW, N).transpose(0, 2, 1)
+    )
+
+
+@pytest.mark.parametrize("case", cases.FIELDS, ids=str)
+def test_sums_do_not_depend_on_threads(case, dtype, level, rng, monkeypatch):
+    shape, *field = case
+    monkeypatch.setattr(_threads, "SMALL", 0)
+    cols = layers.im2col_cython(np.zeros(shape, dtype), *field)
+    cols = rng.standard_normal(cols.shape).astype(dtype)
+    OH, OW = (
+        (n + 2 * field[2] - k) // field[3] + 1 for n, k in zip(shape[2:], field, strict=False)
+    )
+    six = cols.reshape(shape[1], *field[:2], shape[0], OH, OW)
+    results = []
+    for num_threads in cases.THREADS:
+        monkeypatch.setattr(_threads, "_requested", num_threads)
+        results.append(
+            (
+                layers.col2im_cython(cols, *shape, *field),
+                layers.col2im_6d_cython(six, *shape, *field),
+            )
+        )
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 @pytest.mark.parametrize("case", cases.FIELDS, ids=str)

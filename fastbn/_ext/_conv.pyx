@@ -77,7 +77,7 @@ cdef inline const floating *_some_dout(
     const floating *dout, const Product *s, const Run *rows, Py_ssize_t count, Py_ssize_t filters,
     Py_ssize_t width, Py_ssize_t *distance, floating *copied
 ) noexcept nogil:
-    """The block's pixels of DF filters, zeros after the last pixel and filter: in place if whole."""
+    """The block's pixels of DF filters, with zeros after the last ones; in place if all are whole."""
     cdef Py_ssize_t r, i, t, filled = 0
     cdef const floating *line
     cdef bint whole = filters == DF and count * rows[0].length == width
@@ -110,8 +110,8 @@ cdef void _dw_block(
     cdef Py_ssize_t W = lanes(frame), f = 0, k, i, j, distance = 0
     cdef const floating *d
     while f < s.F:
-        d = _some_dout(dout + f * s.P, s, rows, count, min(<Py_ssize_t>DF, s.F - f), width, &distance,
-                       copied)
+        d = _some_dout(dout + f * s.P, s, rows, count, min(<Py_ssize_t>DF, s.F - f), width,
+                       &distance, copied)
         k = 0
         while k < depth:
             dot(width // W, d, distance, frame, offset + k, at, sums)
@@ -297,7 +297,8 @@ cdef int _forward(
     cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
     cdef floating *shared = <floating *>(offset + lined_up(sizes.offsets))
     with nogil:
-        _product(x0, w0, b0, &s, way, out0, shared, offset, shared + lined_up(sizes.shared), num_threads)
+        _product(x0, w0, b0, &s, way, out0, shared, offset,
+                 shared + lined_up(sizes.shared), num_threads)
     return 0
 
 

@@ -189,7 +189,8 @@ cdef inline Py_ssize_t list_runs(
 ) noexcept nogil:
     """The block's rows of outputs of a phase, each a run; all are of one length."""
     cdef Py_ssize_t n, y, down, count = 0
-    cdef Py_ssize_t column = s.column + phase.b + left * s.step, across = min(cut.columns, s.OW - left)
+    cdef Py_ssize_t column = s.column + phase.b + left * s.step
+    cdef Py_ssize_t across = min(cut.columns, s.OW - left)
     cdef Py_ssize_t first = 0 if column >= 0 else (s.step - 1 - column) // s.step
     cdef Py_ssize_t last = 0 if column >= s.out_W else min(
         across, (s.out_W - 1 - column) // s.step + 1)

@@ -163,6 +163,7 @@ cdef inline void block_tiles(
     cdef Py_ssize_t group = vectors_of(s), vector = 0, found, filled, here, last, q, f, i, r, t, v
     cdef const Py_ssize_t *step = iota if cut.packed else offset + first
     cdef Py_ssize_t plane = s.out_H * s.out_W
+    cdef const floating *a
     cdef floating *to
     cdef bint straight
     cdef Split split = split_filters(s)
@@ -183,16 +184,17 @@ cdef inline void block_tiles(
         for q in range(tile_first, tile_last):
             f = first_row(&split, q)
             last = first_row(&split, q + 1)
+            a = packed + f * full + first * (last - f)
             if straight and last <= s.F:
                 for v in range(here):
                     c[v] = out + f * plane + (
                         runs[0].dest + v * W if cut.packed else runs[v].dest)
-                tile(last - f, <int>here, depth, packed + f * full + first * (last - f), <const floating *const *>b, step,
+                tile(last - f, <int>here, depth, a, <const floating *const *>b, step,
                      <const floating *>NULL if adding else start + f, <floating *const *>c, plane)
                 continue
             for v in range(here):
                 c[v] = whole + v * W
-            tile(last - f, <int>here, depth, packed + f * full + first * (last - f), <const floating *const *>b, step,
+            tile(last - f, <int>here, depth, a, <const floating *const *>b, step,
                  start if adding else start + f, <floating *const *>c, group * W)
             filled = 0
             for r in range(found):

@@ -24,6 +24,13 @@ typedef union {
   double f64[FASTBN_WIDTH];
 } __attribute__((aligned(64))) fastbn_line;
 
+/* Asks for a line that is wanted soon; `at` need not be a valid address. */
+#if defined(__GNUC__)
+#define fastbn_prefetch(at) __builtin_prefetch(at)
+#else
+#define fastbn_prefetch(at) ((void)(at))
+#endif
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 

@@ -24,6 +24,7 @@ cdef extern from "_stream.h":
     enum: WIDTH "FASTBN_WIDTH"
     void fastbn_stream(void *to, const void *origin, size_t bytes) noexcept nogil
     void stream_end "fastbn_stream_end"() noexcept nogil
+    void prefetch "fastbn_prefetch"(const void *at) noexcept nogil
 
 
 cdef inline Py_ssize_t chunk_size(

@@ -93,15 +93,16 @@ cdef inline void _pack_strips(
     cdef Py_ssize_t channel = s.F * 9 if s.turned else 9
     cdef Py_ssize_t origin = 8 if s.turned else 0, step = -1 if s.turned else 1
     cdef double u[SIX]
+    cdef const float *place
     cdef float *to
     packed += split.rows * c * 3 + first * channels * 3
     for k in range(channels):
         for j in range(3):
+            place = w + first * row + (c + k) * channel + origin + j * step
             for r in range(last - first):
                 memset(u, 0, sizeof(u))
                 if first + r < s.F:
-                    fb_winograd_filter(w + (first + r) * row + (c + k) * channel + origin + j * step,
-                                       3 * step, u)
+                    fb_winograd_filter(place + r * row, 3 * step, u)
                 to = packed + (k * 3 + j) * (last - first) + r
                 for t in range(SIX):
                     to[t * split.rows * s.C * 3] = <float>u[t]
@@ -190,6 +191,6 @@ cdef inline bint winograd(
         _pack_strips(w, s, task // split.tiles * chunk, chunk, task % split.tiles, shared)
     for task in prange(strips.cut.blocks, schedule="static", num_threads=num_threads):
         infinite += _strips_task(
-            x, <const float *>shared, <const float *>bias, <const float *>zeros, s, &strips, <const Py_ssize_t *>offset,
-            <const Py_ssize_t *>iota, task, out, threads + threadid() * strips.sizes.thread) != 0
+            x, <const float *>shared, <const float *>bias, <const float *>zeros, s, &strips,
+            <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task, out, threads + threadid() * strips.sizes.thread) != 0
     return infinite == 0

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
-from .._memory import empty
+from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
 
@@ -18,6 +18,7 @@ def output_size(size, filter_size, padding, stride):
 
 
 _NAMES = ("field_height", "field_width", "padding", "stride")
+_LARGE = 1 << 40  # numbers: so many could be addressed, but are worth a closer look
 
 
 def field(shape, field_height, field_width, padding, stride, names=_NAMES):
@@ -32,18 +33,24 @@ def field(shape, field_height, field_width, padding, stride, names=_NAMES):
             f"{names[0]} and {names[1]} must fit the padded image"
             f" {H + 2 * padding}x{W + 2 * padding}; got {field_height}x{field_width}"
         )
-    _check.size("x padded", N, C, H + 2 * padding, W + 2 * padding)
+    tall, wide = H + 2 * padding, W + 2 * padding
+    # A bound for both sizes, soon found.
+    large = (N + 1) * (C + 1) * (tall + 1) * (wide + 1) * field_height * field_width > _LARGE
+    if large:
+        _check.size("x padded", N, C, tall, wide)
     # A stride beyond the padded image is as good as one to its end, and cannot overflow in C.
-    stride = min(stride, max(H, W) + 2 * padding)
-    out_height = output_size(H, field_height, padding, stride)
-    out_width = output_size(W, field_width, padding, stride)
-    _check.size("cols", C, field_height, field_width, out_height, out_width, N)
+    stride = min(stride, max(tall, wide))
+    out_height = (tall - field_height) // stride + 1
+    out_width = (wide - field_width) // stride + 1
+    if large:
+        _check.size("cols", C, field_height, field_width, out_height, out_width, N)
     return field_height, field_width, padding, stride, out_height, out_width
 
 
 def _image_shape(*lengths, names=("N", "C", "H", "W")):
-    shape = tuple(_check.integer(*pair, 0) for pair in zip(names, lengths, strict=True))
-    _check.size("x", *shape)
+    shape = tuple(map(_check.integer, names, lengths, (0, 0, 0, 0)))
+    if max(shape) > 1024:  # four of these are not too many
+        _check.size("x", *shape)
     return shape
 
 
@@ -55,6 +62,35 @@ def _checked(x_shape):
     if len(lengths) != 4:
         raise ValueError(f"x_shape must be (N, C, H, W); got {lengths}")
     return _image_shape(*lengths, names=[f"x_shape[{axis}]" for axis in range(4)])
+
+
+def _take(x, sizes, slowest, cols):
+    """Columns of x; `sizes`: the kernels' arguments from N to OW.
+
+    slowest: whether the image index is. Of one image both orders are the same, and that kernel
+    the better one.
+    """
+    if not x.size:
+        cols.fill(0)  # patches of nothing but padding
+        return
+    num_threads = threads_for(cols.size)
+    kernel = _ext.im2col.im2col_6d if slowest else _ext.im2col.im2col
+    work = _scratch(x, sizes, num_threads)
+    # Whoever wants the matrix reads it all at once: that counts as well.
+    kernel(x, *sizes, streams(cols, cols, x), cols, work, num_threads)
+
+
+def _put_back(cols, sizes, slowest, x):
+    """The adjoint of :func:`_take`."""
+    if x.size:
+        num_threads = threads_for(cols.size)
+        kernel = _ext.im2col.col2im_6d if slowest else _ext.im2col.col2im
+        kernel(cols, *sizes, x, _scratch(x, sizes, num_threads), num_threads)
+
+
+def _scratch(x, sizes, num_threads):
+    # Often too large for malloc to keep: `empty` does.
+    return empty((_ext.im2col.scratch_size(*sizes, x.itemsize, num_threads),), x.dtype)
 
 
 def im2col_cython(
@@ -87,10 +123,7 @@ def im2col_cython(
     kh, kw, padding, stride, OH, OW = field(x.shape, field_height, field_width, padding, stride)
     N, C = x.shape[:2]
     cols = empty((C * kh * kw, OH * OW * N), x.dtype)
-    if not x.size:
-        cols.fill(0)  # patches of nothing but padding
-    else:
-        _ext.im2col.im2col(x, kh, kw, padding, stride, OH, OW, cols, threads_for(cols.size))
+    _take(x, (*x.shape, kh, kw, padding, stride, OH, OW), N == 1, cols)
     return _check.cast(dtype, cols)
 
 
@@ -131,8 +164,7 @@ def col2im_cython(
     kh, kw, padding, stride, OH, OW = field(shape, field_height, field_width, padding, stride)
     _check.shape("cols", cols, (C * kh * kw, OH * OW * N), "what im2col_cython returns")
     x = empty(shape, cols.dtype)
-    if x.size:
-        _ext.im2col.col2im(cols, kh, kw, padding, stride, OH, OW, x, threads_for(cols.size))
+    _put_back(cols, (*shape, kh, kw, padding, stride, OH, OW), N == 1, x)
     return _check.cast(dtype, x)
 
 
@@ -167,30 +199,16 @@ def col2im_6d_cython(
     kh, kw, pad, stride, OH, OW = field(shape, HH, WW, pad, stride, ("HH", "WW", "pad", "stride"))
     _check.shape("cols", cols, (C, kh, kw, N, OH, OW), "channels, filter, images, output")
     x = empty(shape, cols.dtype)
-    if x.size:
-        _ext.im2col.col2im_6d(
-            cols.reshape(C * kh * kw, N, OH * OW),
-            kh,
-            kw,
-            pad,
-            stride,
-            OH,
-            OW,
-            x,
-            threads_for(cols.size),
-        )
+    _put_back(cols, (*shape, kh, kw, pad, stride, OH, OW), True, x)
     return _check.cast(dtype, x)
 
 
 def im2col_6d(x, kh, kw, pad, stride, OH, OW):
     """Columns with the image index slowest, (C * kh * kw, N * OH * OW), of checked arguments."""
     N, C = x.shape[:2]
-    cols = empty((C * kh * kw, N, OH * OW), x.dtype)
-    if not x.size:
-        cols.fill(0)
-    else:
-        _ext.im2col.im2col_6d(x, kh, kw, pad, stride, OH, OW, cols, threads_for(cols.size))
-    return cols.reshape(C * kh * kw, N * OH * OW)
+    cols = empty((C * kh * kw, N * OH * OW), x.dtype)
+    _take(x, (*x.shape, kh, kw, pad, stride, OH, OW), True, cols)
+    return cols
 
 
 def get_im2col_indices(
