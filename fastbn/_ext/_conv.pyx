@@ -19,8 +19,9 @@ dx            the same of dout with the filters turned round, if the stride is 1
 dw            dw (F, K) = sum over blocks of dout (F, pixels) patches' (pixels, K)
     task: a group of images x a chunk of channels
       for each block: copy its frame
-        for each DF filters                                    (dout's rows: first-level cache)
-          for each DX rows of patches: dot tile, vectors of pixels multiplied and added up
+        for each SOME rows of patches                          (first-level cache)
+          for each DF filters                                  (dout's rows: first-level cache)
+            for each DX of the rows: dot tile, vectors of pixels multiplied and added up
     then the groups' shares are added in order: how many depends on the shape alone
 """
 from cython cimport floating
@@ -31,7 +32,7 @@ from numpy cimport ndarray
 
 from ._arrays cimport data, lined, single
 from ._frames cimport (
-    BLOCK, Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, next_phase,
+    Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, next_phase,
     pack_rows, place_offsets,
 )
 from ._product cimport Sizes, direct, direct_sizes, forward_product, lined_up, turned_product
@@ -41,6 +42,8 @@ from ._tile cimport DF, DX, FB_BYTES, dot
 
 cdef enum:
     ROWS = 192     # rows of patches in a chunk of dw, about
+    VECTORS = 64   # of pixels in a block, at most: adding up lanes costs as much as some ten
+    SOME = 3 * DX  # rows of patches that share the first-level cache with a tile's rows of dout
     SHARES = 16    # tasks that dw is cut into, at least, if there are as many images
     SHARED = 1 << 20   # numbers of all shares, at most
 
@@ -49,7 +52,7 @@ cdef struct Weights:
     # How dw is cut.
     Cut cut
     Py_ssize_t chunks, shares   # tasks: chunks of channels x groups of images
-    Py_ssize_t rows             # of patches in a chunk, up to whole dot tiles
+    Py_ssize_t rows, filters    # of patches in a chunk, and of dout, up to whole dot tiles
     Py_ssize_t width            # of a panel: pixels of a block in whole vectors
     Py_ssize_t thread           # numbers of scratch for a thread
 
@@ -60,71 +63,64 @@ cdef inline Weights _weights(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Py_ssize_t chunks = max(<Py_ssize_t>1, (s.K + ROWS - 1) // ROWS)
     cdef Py_ssize_t chunk = max(<Py_ssize_t>1, (s.C + chunks - 1) // chunks)
     # Vectors that reach beyond a row would multiply what is there, a NaN perhaps, by zero.
-    cuts.cut = cut_product(s, BLOCK, chunk, s.OW % W != 0, W)
+    cuts.cut = cut_product(s, VECTORS * W, chunk, s.OW % W != 0, W)
     cuts.chunks = (s.C + chunk - 1) // chunk
     cuts.shares = min(s.N, (SHARES + cuts.chunks - 1) // cuts.chunks)
     cuts.shares = max(<Py_ssize_t>1, min(cuts.shares, SHARED // (s.F * s.K)))
     cuts.rows = (chunk * taps + DX - 1) // DX * DX
     cuts.width = (cuts.cut.images * cuts.cut.lines * cuts.cut.columns + W - 1) // W * W
-    cuts.thread = lined_up(cuts.cut.size) + cuts.width * DF
+    cuts.filters = (s.F + DF - 1) // DF * DF
+    cuts.thread = lined_up(cuts.cut.size) + cuts.width * cuts.filters
     if cuts.cut.packed:
         cuts.thread += cuts.rows * cuts.width + W
     cuts.thread = lined_up(cuts.thread)
     return cuts
 
 
-cdef inline const floating *_some_dout(
-    const floating *dout, const Product *s, const Run *rows, Py_ssize_t count, Py_ssize_t filters,
-    Py_ssize_t width, Py_ssize_t *distance, floating *copied
+cdef inline const floating *_block_of_dout(
+    const floating *dout, const Product *s, const Run *rows, Py_ssize_t count, Py_ssize_t width,
+    Py_ssize_t *distance, floating *copied
 ) noexcept nogil:
-    """The block's pixels of DF filters, with zeros after the last ones; in place if all are whole."""
-    cdef Py_ssize_t r, i, t, filled = 0
+    """The block's pixels of all filters: as they lie, or copied with zeros up to whole vectors."""
+    cdef Py_ssize_t r, f, t, filled
     cdef const floating *line
-    cdef bint whole = filters == DF and count * rows[0].length == width
+    cdef bint whole = s.F % DF == 0 and count * rows[0].length == width
     for r in range(count):
         whole = whole and rows[r].dest == rows[0].dest + r * rows[0].length
     if whole:
         distance[0] = s.P
         return dout + rows[0].dest
     distance[0] = width
-    for i in range(DF):
-        filled = i * width
-        if i < filters:
+    for f in range((s.F + DF - 1) // DF * DF):
+        filled = f * width
+        if f < s.F:
             for r in range(count):
-                line = dout + rows[r].dest + i * s.P
+                line = dout + rows[r].dest + f * s.P
                 for t in range(rows[r].length):
                     copied[filled + t] = line[t]
                 filled += rows[r].length
-        for t in range(filled, (i + 1) * width):
+        for t in range(filled, (f + 1) * width):
             copied[t] = 0
     return copied
 
 
 cdef void _dw_block(
-    const floating *dout, const floating *frame, const Product *s, const Run *rows,
-    Py_ssize_t count, const Py_ssize_t *offset, const Py_ssize_t *at, Py_ssize_t depth,
-    Py_ssize_t width, floating *share, floating *copied
+    const floating *dout, Py_ssize_t distance, const floating *frame, const Weights *cuts,
+    const Py_ssize_t *offset, const Py_ssize_t *at, Py_ssize_t depth, Py_ssize_t count,
+    floating *share
 ) noexcept nogil:
-    """share (F, depth; its rows K apart) += dout patches', over a block."""
-    cdef floating sums[DF * DX]
-    cdef Py_ssize_t W = lanes(frame), f = 0, k, i, j, distance = 0
-    cdef const floating *d
-    while f < s.F:
-        d = _some_dout(dout + f * s.P, s, rows, count, min(<Py_ssize_t>DF, s.F - f), width,
-                       &distance, copied)
-        k = 0
-        while k < depth:
-            dot(width // W, d, distance, frame, offset + k, at, sums)
-            if f + DF <= s.F and k + DX <= depth:
-                for i in range(DF):
-                    for j in range(DX):
-                        share[(f + i) * s.K + k + j] += sums[i * DX + j]
-            else:
-                for i in range(min(<Py_ssize_t>DF, s.F - f)):
-                    for j in range(min(<Py_ssize_t>DX, depth - k)):
-                        share[(f + i) * s.K + k + j] += sums[i * DX + j]
-            k += DX
-        f += DF
+    """share, tile by tile, += dout patches', over `count` vectors of a block."""
+    cdef Py_ssize_t first = 0, f, k
+    while first < depth:
+        f = 0
+        while f < cuts.filters:
+            k = first
+            while k < min(depth, first + SOME):
+                dot(count, dout + f * distance, distance, frame, offset + k, at,
+                    share + f * cuts.rows + k * DF)
+                k += DX
+            f += DF
+        first += SOME
 
 
 cdef void _dw_task(
@@ -132,21 +128,21 @@ cdef void _dw_task(
     const Py_ssize_t *offset, Py_ssize_t n, Py_ssize_t stop, Py_ssize_t c, floating *share,
     floating *mine, Py_ssize_t *own
 ) noexcept nogil:
-    """Share (F, K) of images n to stop, at the places of a chunk of channels from c on."""
+    """The share of images n to stop, for a chunk of channels from c on: tiles DF x DX."""
     cdef Run rows[RUNS]
     cdef Py_ssize_t at[RUNS]
     cdef Cut cut = cuts.cut
-    cdef Py_ssize_t W = lanes(x), channels = min(cut.chunk, s.C - c), taps = s.kh * s.kw
+    cdef Py_ssize_t W = lanes(x), channels = min(cut.chunk, s.C - c)
+    cdef Py_ssize_t depth = channels * s.kh * s.kw, distance = 0
     cdef Py_ssize_t images, top, left, lines, count, width, i, t, block
     cdef floating *copied = mine + lined_up(cut.size)
-    cdef floating *panel = copied + cuts.width * DF
+    cdef floating *panel = copied + cuts.width * cuts.filters
     cdef const floating *frame
+    cdef const floating *d
     cdef Phase phase
     phase.a = -1
     next_phase(s, &phase)
-    share += c * taps
-    for i in range(s.F):
-        memset(share + i * s.K, 0, channels * taps * sizeof(floating))
+    memset(share, 0, cuts.filters * cuts.rows * sizeof(floating))
     while n < stop:
         images = min(cut.images, stop - n)
         for block in range(cut.bands * cut.strips):
@@ -158,30 +154,36 @@ cdef void _dw_task(
             copy_frame(x, s, &cut, n, images, c, channels, top, lines, left, mine)
             frame = mine
             if cut.packed:
-                pack_rows(frame, offset, channels * taps, rows, count, width, panel)
+                pack_rows(frame, offset, depth, rows, count, width, panel)
                 frame = panel
             for t in range(width // W):
                 at[t] = t * W if cut.packed else (
                     rows[t * W // rows[0].length].pos + t * W % rows[0].length)
             # Rows of patches that only fill up the last tile are read in vain.
             for i in range(cuts.rows):
-                own[i] = 0 if i >= channels * taps else i * width if cut.packed else offset[i]
-            _dw_block(dout + n * s.F * s.P, frame, s, rows, count, own, at,
-                      channels * taps, width, share, copied)
+                own[i] = 0 if i >= depth else i * width if cut.packed else offset[i]
+            d = _block_of_dout(dout + n * s.F * s.P, s, rows, count, width, &distance, copied)
+            _dw_block(d, distance, frame, cuts, <const Py_ssize_t *>own, <const Py_ssize_t *>at,
+                      depth, width // W, share)
         n += images
 
 
 cdef void _add_shares(
-    floating *shares, Py_ssize_t count, Py_ssize_t size, Py_ssize_t first, Py_ssize_t last,
-    floating *dw
+    const floating *shares, const Product *s, const Weights *cuts, Py_ssize_t f, floating *dw
 ) noexcept nogil:
-    """Numbers first to last of dw: the sum of the shares, in order."""
-    cdef Py_ssize_t g, k
-    for k in range(first, last):
-        dw[k] = shares[k]
-    for g in range(1, count):
-        for k in range(first, last):
-            dw[k] += shares[g * size + k]
+    """Filters f to f + DF of dw: the sum of the shares, in order."""
+    cdef Py_ssize_t task = cuts.filters * cuts.rows, taps = s.kh * s.kw, chunk, depth, k, i, g
+    cdef const floating *tiles
+    cdef floating total
+    for chunk in range(cuts.chunks):
+        tiles = shares + chunk * task + f * cuts.rows
+        depth = min(cuts.cut.chunk, s.C - chunk * cuts.cut.chunk) * taps
+        for i in range(min(<Py_ssize_t>DF, s.F - f)):
+            for k in range(depth):
+                total = 0
+                for g in range(cuts.shares):
+                    total += tiles[g * cuts.chunks * task + k // DX * DX * DF + i * DX + k % DX]
+                dw[(f + i) * s.K + chunk * cuts.cut.chunk * taps + k] = total
 
 
 cdef double _sum_filter(const floating *dout, const Product *s, Py_ssize_t f) noexcept nogil:
@@ -241,7 +243,7 @@ cdef Sizes _backward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stri
     cdef Weights cuts
     _product_of(x, w, pad, stride, &s)
     cuts = _weights(&s, FB_BYTES // cnp.PyArray_ITEMSIZE(x))
-    most.shared = cuts.shares * s.F * s.K if cuts.shares > 1 else 0
+    most.shared = cuts.shares * cuts.chunks * cuts.filters * cuts.rows
     most.offsets = cuts.rows
     most.thread = cuts.thread
     d = turned_product(&s)
@@ -329,8 +331,7 @@ cdef void _backward_weights(
     Py_ssize_t *offset, floating *threads, int num_threads
 ) noexcept nogil:
     cdef Weights cuts = _weights(s, lanes(x))
-    cdef Py_ssize_t task, group, size = s.F * s.K
-    cdef floating *shares = shared if cuts.shares > 1 else dw
+    cdef Py_ssize_t task, group, size = cuts.filters * cuts.rows
     cdef Phase phase
     phase.a = -1
     next_phase(s, &phase)
@@ -339,12 +340,10 @@ cdef void _backward_weights(
         group = task // cuts.chunks
         _dw_task(dout, x, s, &cuts, <const Py_ssize_t *>offset, s.N * group // cuts.shares,
                  s.N * (group + 1) // cuts.shares, task % cuts.chunks * cuts.cut.chunk,
-                 shares + group * size, threads + threadid() * cuts.thread,
+                 shared + task * size, threads + threadid() * cuts.thread,
                  offset + (1 + threadid()) * cuts.rows)
-    if cuts.shares > 1:
-        for task in prange(SHARES, schedule="static", num_threads=num_threads):
-            _add_shares(shares, cuts.shares, size, size * task // SHARES,
-                        size * (task + 1) // SHARES, dw)
+    for task in prange(cuts.filters // DF, schedule="static", num_threads=num_threads):
+        _add_shares(<const floating *>shared, s, &cuts, task * DF, dw)
 
 
 cdef int _backward(

@@ -4,8 +4,9 @@
       for each chunk of channels, DEPTH rows of patches or so
         copy them into a frame                                 (second-level cache)
         for each phase of dx
-          for each two vectors of pixels                       (first-level cache)
-            for each MR filters: tile, straight into out       (packed filters: second level)
+          for each FILTERS bytes of packed filters             (second-level cache)
+            for each two vectors of pixels                     (first-level cache)
+              for each MR of these filters: tile, straight into out
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
@@ -19,6 +20,7 @@ from ._tile cimport (
 )
 
 cdef enum:
+    FILTERS = 3 << 16  # bytes of packed filters that share a second-level cache with a frame
     PACKING = 6    # a step of packing a panel costs as much as tiles for so many filters
     BLOCKS = 16    # blocks are made smaller rather than have fewer of them
     TASKS = 8      # the filters are parted rather than have fewer of them
@@ -146,7 +148,7 @@ cdef inline void block_tiles(
     const floating *frame, const Py_ssize_t *offset, const Py_ssize_t *iota, const Product *s,
     const Cut *cut, const Run *rows, Py_ssize_t count, Py_ssize_t first, Py_ssize_t depth,
     Py_ssize_t full, const floating *packed, const floating *start, bint adding,
-    Py_ssize_t tile_first, Py_ssize_t tile_last, floating *out, floating *panel
+    Py_ssize_t tile_first, Py_ssize_t tile_last, floating *out, floating *panels
 ) noexcept nogil:
     """A block of out, of `count` rows of outputs, by some tiles of filters.
 
@@ -157,57 +159,68 @@ cdef inline void block_tiles(
     cdef Run runs[PIXELS_MAX]
     cdef const floating *b[WIDE]
     cdef floating *c[WIDE]
-    cdef Py_ssize_t W = lanes(frame), width = rows[0].length
+    cdef Py_ssize_t W = lanes(frame), width = rows[0].length, group = vectors_of(s)
     cdef Py_ssize_t vectors = (
         (count * width + W - 1) // W if cut.packed else count * ((width + W - 1) // W))
-    cdef Py_ssize_t group = vectors_of(s), vector = 0, found, filled, here, last, q, f, i, r, t, v
+    cdef Py_ssize_t some = max(
+        <Py_ssize_t>1, FILTERS // (MR * depth * <Py_ssize_t>sizeof(floating)))
+    cdef Py_ssize_t tile_stop, vector, found, filled, here, last, q, f, i, r, t, v
     cdef const Py_ssize_t *step = iota if cut.packed else offset + first
     cdef Py_ssize_t plane = s.out_H * s.out_W
     cdef const floating *a
+    cdef floating *panel
     cdef floating *to
-    cdef bint straight
+    cdef bint straight, fresh = True
     cdef Split split = split_filters(s)
-    while vector < vectors:
-        # A thin tile has all its vectors, if in vain.
-        here = group if group == WIDE else min(group, vectors - vector)
-        if cut.packed:
-            found = _panel_runs(rows, count, vector * W, group * W, s.step, runs)
-            pack_rows(frame, offset + first, depth, runs, found, group * W, panel)
-            for v in range(group):
-                b[v] = panel + v * W
-        else:
-            found = _vector_runs(rows, count, vector, group, W, s.step, runs)
-            for v in range(group):
-                b[v] = frame + runs[min(v, found - 1)].pos
-        straight = vectors - vector >= here and _straight(runs, found, cut.packed, adding, W,
-                                                          s.step)
-        for q in range(tile_first, tile_last):
-            f = first_row(&split, q)
-            last = first_row(&split, q + 1)
-            a = packed + f * full + first * (last - f)
-            if straight and last <= s.F:
+    while tile_first < tile_last:
+        tile_stop = min(tile_last, tile_first + some)
+        vector = 0
+        while vector < vectors:
+            # A thin tile has all its vectors, if in vain.
+            here = group if group == WIDE else min(group, vectors - vector)
+            if cut.packed:
+                found = _panel_runs(rows, count, vector * W, group * W, s.step, runs)
+                panel = panels + vector * W * depth
+                if fresh:
+                    pack_rows(frame, offset + first, depth, runs, found, group * W, panel)
+                for v in range(group):
+                    b[v] = panel + v * W
+            else:
+                found = _vector_runs(rows, count, vector, group, W, s.step, runs)
+                for v in range(group):
+                    b[v] = frame + runs[min(v, found - 1)].pos
+            straight = vectors - vector >= here and _straight(runs, found, cut.packed, adding, W,
+                                                              s.step)
+            for q in range(tile_first, tile_stop):
+                f = first_row(&split, q)
+                last = first_row(&split, q + 1)
+                a = packed + f * full + first * (last - f)
+                if straight and last <= s.F:
+                    for v in range(here):
+                        c[v] = out + f * plane + (
+                            runs[0].dest + v * W if cut.packed else runs[v].dest)
+                    tile(last - f, <int>here, depth, a, <const floating *const *>b, step,
+                         <const floating *>NULL if adding else start + f, <floating *const *>c,
+                         plane)
+                    continue
                 for v in range(here):
-                    c[v] = out + f * plane + (
-                        runs[0].dest + v * W if cut.packed else runs[v].dest)
+                    c[v] = whole + v * W
                 tile(last - f, <int>here, depth, a, <const floating *const *>b, step,
-                     <const floating *>NULL if adding else start + f, <floating *const *>c, plane)
-                continue
-            for v in range(here):
-                c[v] = whole + v * W
-            tile(last - f, <int>here, depth, a, <const floating *const *>b, step,
-                 start if adding else start + f, <floating *const *>c, group * W)
-            filled = 0
-            for r in range(found):
-                for i in range(min(last, s.F) - f):
-                    to = out + runs[r].dest + (f + i) * plane
-                    if adding:
-                        for t in range(runs[r].skip, runs[r].length):
-                            to[t * s.step] += whole[i * group * W + filled + t]
-                    else:
-                        for t in range(runs[r].length):
-                            to[t * s.step] = whole[i * group * W + filled + t]
-                filled += runs[r].length if cut.packed else W
-        vector += group
+                     start if adding else start + f, <floating *const *>c, group * W)
+                filled = 0
+                for r in range(found):
+                    for i in range(min(last, s.F) - f):
+                        to = out + runs[r].dest + (f + i) * plane
+                        if adding:
+                            for t in range(runs[r].skip, runs[r].length):
+                                to[t * s.step] += whole[i * group * W + filled + t]
+                        else:
+                            for t in range(runs[r].length):
+                                to[t * s.step] = whole[i * group * W + filled + t]
+                    filled += runs[r].length if cut.packed else W
+            vector += group
+        fresh = False
+        tile_first = tile_stop
 
 
 cdef inline void _product_task(
@@ -224,7 +237,7 @@ cdef inline void _product_task(
     cdef Py_ssize_t images = min(cut.images, s.N - n), lines = min(cut.lines, s.OH - top)
     cdef Py_ssize_t count, c = 0, channels, full, piece, pieces, first
     cdef bint adding
-    cdef floating *panel = mine + cut.size
+    cdef floating *panels = mine + cut.size
     cdef Split split = split_filters(s)
     cdef Phase phase
     for c in range(MR):
@@ -247,7 +260,7 @@ cdef inline void _product_task(
                                 s.C * phase.before + c * phase.kh * phase.kw),
                             <const floating *>zero if adding else bias, adding,
                             split.tiles * part // parts, split.tiles * (part + 1) // parts,
-                            out + n * s.F * s.out_H * s.out_W, panel)
+                            out + n * s.F * s.out_H * s.out_W, panels)
         c += channels
 
 
@@ -276,13 +289,22 @@ cdef struct Sizes:
     Py_ssize_t shared, offsets, thread
 
 
+cdef inline Py_ssize_t panels_size(
+    const Product *s, const Cut *cut, Py_ssize_t depth, Py_ssize_t W
+) noexcept nogil:
+    """Numbers of a block's packed pixels, at `depth` places."""
+    cdef Py_ssize_t panel = vectors_of(s) * W
+    cdef Py_ssize_t pixels = cut.images * cut.lines * cut.columns
+    return ((pixels + panel - 1) // panel * panel * depth if cut.packed else 0) + W
+
+
 cdef inline Sizes direct_sizes(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Cut cut = cut_direct(s, W)
     cdef Sizes sizes
     sizes.shared = split_filters(s).rows * (s.K + 1)
     sizes.offsets = 2 * cut.chunk * s.kh * s.kw
-    sizes.thread = lined_up(
-        cut.size + (min(<Py_ssize_t>DEPTH, cut.chunk * s.tall * s.wide) * vectors_of(s) + 1) * W)
+    sizes.thread = lined_up(cut.size + panels_size(
+        s, &cut, min(<Py_ssize_t>DEPTH, cut.chunk * s.tall * s.wide), W))
     return sizes
 
 

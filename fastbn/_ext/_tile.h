@@ -8,7 +8,7 @@
  *                            step p of b is read where it lies, at b[v] + offset[p]: pixels under
  *                            place p of a filter, or a row of a packed panel. Vector v of row i of
  *                            c is at c[v] + i * ldc. Up to FB_THIN rows go with FB_WIDE vectors.
- *   fb_dot:   sums = d x'    FB_DF rows of d by FB_DX of x; the lanes run along the sum and are
+ *   fb_dot:   sums += d x'   FB_DF rows of d by FB_DX of x; the lanes run along the sum and are
  *                            added up in the end. Vector t of x is at x[v] + at[t].
  *
  * `start` non-NULL: c = start[i] + a b in row i, whatever c held. Else the product is summed by
@@ -49,8 +49,10 @@
 
 #if defined(__GNUC__)
 #define FB_INLINE static inline __attribute__((always_inline))
+#define FB_ALONE static __attribute__((noinline))  /* all registers are for the tile */
 #else
 #define FB_INLINE static inline
+#define FB_ALONE static
 #endif
 
 #if defined(__clang__)
@@ -71,7 +73,7 @@
     static inline V V##_set(T s) { return s - (V){0}; } \
     static inline V V##_add(V a, V b) { return a + b; }
 
-/* The sums of 16 bytes' worth of rows of lanes, one after the other in memory. Wide loads from
+/* Adds up the lanes of 16 bytes' worth of sums, one after the other in memory. Wide loads from
  * wider stores, and then registers: narrow stores read back as wide ones cost a dozen cycles. */
 typedef float fb_xf __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double fb_xd __attribute__((vector_size(16), aligned(8), may_alias));
@@ -120,7 +122,7 @@ static inline void fb_vf_fold(const float *lanes, float *sums)
     }
     x[0] = FB_PAIRS_F(x[0], x[1]);
     x[2] = FB_PAIRS_F(x[2], x[3]);
-    *(fb_xf *)sums = FB_PAIRS_F(x[0], x[2]);
+    *(fb_xf *)sums += FB_PAIRS_F(x[0], x[2]);
 }
 static inline void fb_vd_fold(const double *lanes, double *sums)
 {
@@ -130,7 +132,7 @@ static inline void fb_vd_fold(const double *lanes, double *sums)
         FB_UNROLL for (int l = 2; l < FB_BYTES / 8; l += 2)
             x[r] += *(const fb_xd *)(lanes + r * (FB_BYTES / 8) + l);
     }
-    *(fb_xd *)sums = FB_PAIRS_D(x[0], x[1]);
+    *(fb_xd *)sums += FB_PAIRS_D(x[0], x[1]);
 }
 #else  /* No vector extension: the same tile from plain loops, right but slow. */
 #define FB_VECTOR(T, V) \
@@ -151,7 +153,6 @@ static inline void fb_vd_fold(const double *lanes, double *sums)
         for (int s = 0; s < 4; s++) for (int i = 0; i < 4; i++) to[s * width + i] = row[i][p + s]; } \
     static void V##_fold(const T *lanes, T *sums) { \
         for (size_t r = 0; r < 16 / sizeof(T); r++, lanes += FB_BYTES / sizeof(T)) { \
-            sums[r] = 0; \
             for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) sums[r] += lanes[l]; } }
 #endif
 
@@ -182,7 +183,7 @@ FB_INLINE void TILE##_body(const int R, const int VS, ptrdiff_t depth, const T *
     if (!start) FB_EACH acc[i][v] = V##_add(acc[i][v], V##_load(c[v] + i * ldc)); \
     FB_EACH V##_store(c[v] + i * ldc, acc[i][v]); \
 } \
-static void TILE(ptrdiff_t rows, int vectors, ptrdiff_t depth, const T *a, const T *const *b, \
+FB_ALONE void TILE(ptrdiff_t rows, int vectors, ptrdiff_t depth, const T *a, const T *const *b, \
                  const ptrdiff_t *offset, const T *start, T *const *c, ptrdiff_t ldc) \
 { \
     if (vectors > 2) TILE##_body(FB_THIN, FB_WIDE, depth, a, b, offset, start, c, ldc); \
@@ -190,7 +191,7 @@ static void TILE(ptrdiff_t rows, int vectors, ptrdiff_t depth, const T *a, const
     else if (rows > FB_STEP) FB_WIDTHS(TILE##_body, 2 * FB_STEP) \
     else FB_WIDTHS(TILE##_body, FB_STEP) \
 } \
-static void DOT(ptrdiff_t count, const T *d, ptrdiff_t ldd, const T *x, \
+FB_ALONE void DOT(ptrdiff_t count, const T *d, ptrdiff_t ldd, const T *x, \
                 const ptrdiff_t *offset, const ptrdiff_t *at, T *sums) \
 { \
     enum { R = FB_DF, VS = FB_DX }; \

@@ -16,7 +16,7 @@ from libc.string cimport memset
 from ._frames cimport (
     Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, next_phase, place_offsets,
 )
-from ._product cimport Sizes, block_tiles, lined_up, split_filters, vectors_of
+from ._product cimport Sizes, block_tiles, lined_up, panels_size, split_filters, vectors_of
 from ._tile cimport DEPTH, FB_BYTES, Split, first_row
 
 cdef extern from "_winograd.h" nogil:
@@ -77,7 +77,7 @@ cdef inline Strips cut_strips(const Product *s) noexcept nogil:
     strips.sizes.offsets = 2 * depth
     strips.sizes.thread = lined_up(
         strips.rows.size + SIX * (strips.cut.size + strips.sums)
-        + (depth * vectors_of(s) + 1) * W)
+        + panels_size(&flat, &strips.cut, depth, W))
     return strips
 
 
@@ -126,7 +126,7 @@ cdef inline float _strips_task(
     cdef Py_ssize_t c = 0, channels, i, k, y, t, f, count = 0
     cdef float *frames = mine + strips.rows.size
     cdef float *sums = frames + SIX * cut.size
-    cdef float *panel = sums + SIX * strips.sums
+    cdef float *panels = sums + SIX * strips.sums
     cdef float finite = 0
     for i in range(images):
         for y in range(lines):
@@ -150,7 +150,7 @@ cdef inline float _strips_task(
             block_tiles(<const float *>frames + t * cut.size, offset, iota, &strips.flat, cut, runs,
                         count, 0, channels * 3, channels * 3,
                         packed + split.rows * 3 * (t * s.C + c), zeros, c > 0, 0, split.tiles,
-                        sums + t * strips.sums, panel)
+                        sums + t * strips.sums, panels)
         c += channels
     for f in range(s.F):
         for i in range(images):
@@ -192,5 +192,6 @@ cdef inline bint winograd(
     for task in prange(strips.cut.blocks, schedule="static", num_threads=num_threads):
         infinite += _strips_task(
             x, <const float *>shared, <const float *>bias, <const float *>zeros, s, &strips,
-            <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task, out, threads + threadid() * strips.sizes.thread) != 0
+            <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task, out,
+            threads + threadid() * strips.sizes.thread) != 0
     return infinite == 0
