@@ -8,7 +8,7 @@ the output and offset of the place alone.
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
-from ._tile cimport DEPTH, FB_BYTES
+from ._tile cimport FB_BYTES, skip
 
 
 cdef enum:
@@ -145,8 +145,7 @@ cdef inline void _copy_row(
     for t in range(first):
         to[t] = 0
     if stride == 2:
-        for t in range(first, last):
-            to[t] = line[2 * t]
+        skip(line + 2 * first, last - first, to + first)
     else:
         for t in range(first, last):
             to[t] = line[t * stride]
@@ -161,8 +160,10 @@ cdef inline void copy_frame(
 ) noexcept nogil:
     """The frame of `lines` rows of the grid from (top, left) on."""
     cdef const floating *end = x + s.N * s.C * s.H * s.W
-    cdef Py_ssize_t i, k, r, y, deal, origin, first, last
+    cdef Py_ssize_t i, k, r, deal, origin, first, last, y = top * s.stride - s.top
     cdef Py_ssize_t tall = (lines - 1) * s.stride + s.tall
+    cdef bint dense = s.stride <= s.kh
+    cdef const floating *line
     cdef floating *row
     for deal in range(cut.deals):
         # Number t is number t * stride + origin of the row, where there is one.
@@ -173,14 +174,14 @@ cdef inline void copy_frame(
         for i in range(images):
             for k in range(channels):
                 row = frame + i * cut.image + k * cut.plane + deal * cut.width
+                line = x + (((n + i) * s.C + c + k) * s.H + y) * s.W + origin
                 for r in range(tall):
-                    y = top * s.stride - s.top + r
-                    if y < 0 or y >= s.H:
+                    if y + r < 0 or y + r >= s.H:
                         memset(row, 0, cut.width * sizeof(floating))
-                    elif r % s.stride < s.kh:
-                        _copy_row(x + (((n + i) * s.C + c + k) * s.H + y) * s.W + origin,
-                                  s.stride, first, last, cut.width, end, row)
+                    elif dense or r % s.stride < s.kh:
+                        _copy_row(line, s.stride, first, last, cut.width, end, row)
                     row += cut.pitch
+                    line += s.W
 
 
 cdef inline Py_ssize_t list_runs(

@@ -59,7 +59,24 @@ buildtype = FASTBN_BUILDTYPE.decode()
 levels_built = tuple(FASTBN_LEVELS.decode().split())
 openmp = FASTBN_OPENMP
 cpu_level = fastbn_cpu_level()
-last_cache = fastbn_last_cache()
+
+
+def _last_cache():
+    """Bytes of the last cache; 0 if nobody can tell.
+
+    The kernel knows the cache that cores share, the C library may add up those of all sockets.
+    """
+    for level in (3, 2):
+        try:
+            with open(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size") as file:
+                text = file.read().strip()
+            return int(text.rstrip("KM")) << (20 if text.endswith("M") else 10)
+        except (OSError, ValueError):
+            pass
+    return fastbn_last_cache()
+
+
+last_cache = _last_cache()
 
 
 def openmp_limit():

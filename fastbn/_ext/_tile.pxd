@@ -1,5 +1,6 @@
 """The register tiles, for both dtypes, and the edges around them."""
 from cython cimport floating
+from libc.string cimport memcpy
 
 cdef extern from "_tile.h" nogil:
     enum: FB_MR
@@ -18,6 +19,8 @@ cdef extern from "_tile.h" nogil:
     void fb_dot_d(Py_ssize_t, const double *, Py_ssize_t, const double *, const Py_ssize_t *,
                   const Py_ssize_t *, double *)
 
+    void fb_skip_f(const float *, Py_ssize_t, float *)
+    void fb_skip_d(const double *, Py_ssize_t, double *)
     void fb_turn_f(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *)
     void fb_turn_d(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
 
@@ -58,6 +61,14 @@ cdef inline void dot(
         fb_dot_d(count, d, ldd, x, offset, at, sums)
 
 
+cdef inline void skip(const floating *x, Py_ssize_t count, floating *to) noexcept nogil:
+    """to[i] = x[2 * i]"""
+    if floating is float:
+        fb_skip_f(x, count, to)
+    else:
+        fb_skip_d(x, count, to)
+
+
 cdef struct Split:
     # Rows go to tiles as evenly as whole steps can: a tile of one step waits for its own sums.
     Py_ssize_t tiles, rows   # rows: up to whole steps
@@ -92,6 +103,13 @@ cdef inline void pack_panel(
             fb_turn_f(a, rows, row_stride, depth, width, panel)
         else:
             fb_turn_d(a, rows, row_stride, depth, width, panel)
+    elif row_stride == 1 and rows == tile_columns(a):
+        for p in range(depth):
+            memcpy(panel + p * width, a + p * depth_stride, NR_BYTES)
+    elif row_stride == 1 and rows == MR:
+        for p in range(depth):
+            for i in range(MR):
+                panel[p * width + i] = a[i + p * depth_stride]
     else:
         for p in range(depth):
             for i in range(rows):

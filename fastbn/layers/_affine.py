@@ -13,11 +13,17 @@ from . import _check
 
 # A multiply-add in a register tile costs about a twentieth of a pass over a number.
 _FMA = 20
+_SHORT = 4096
 
 
 def matmul(a, b, bias=None):
     """``a @ b + bias`` for 2-D float arrays of one dtype; transposed views are welcome."""
     (M, K), N = a.shape, b.shape[1]
+    if M == 1 and 1 < K <= _SHORT:
+        # One row uses every number of b once: packing b would cost more than the product, which
+        # BLAS does as it reads. But it adds up long float32 sums one by one, and loses digits.
+        out = a @ b
+        return out if bias is None else np.add(out, bias, out=out)
     out = empty((M, N), a.dtype)
     if out.size:
         num_threads = threads_for(M * N * K // _FMA)
