@@ -16,8 +16,6 @@ from .layers import (
     affine_forward,
     conv_backward_fast,
     conv_forward_fast,
-    max_pool_backward_fast,
-    max_pool_forward_fast,
     relu_backward,
     relu_forward,
 )
@@ -216,13 +214,12 @@ def conv_relu_pool_forward(
         ``(conv_cache, relu_cache, pool_cache)``.
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
-    out, relu_cache = relu_forward(out)
-    out, pool_cache = max_pool_forward_fast(out, pool_param)
+    out, (relu_cache, pool_cache) = _fused.relu_pool_forward(out, pool_param)
     return out, (conv_cache, relu_cache, pool_cache)
 
 
 def conv_relu_pool_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
     """Gradient of :func:`conv_relu_pool_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache, pool_cache = cache
-    dout = relu_backward(max_pool_backward_fast(dout, pool_cache), relu_cache)
+    dout = _fused.relu_pool_backward(dout, (relu_cache, pool_cache))
     return conv_backward_fast(dout, conv_cache)

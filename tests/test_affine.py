@@ -16,6 +16,8 @@ SHAPES = [
     ((200, 3), 5),
     ((2, 1000), 300),
     ((5,), 4),  # x of one axis: D = 1
+    ((1, 300), 40),  # one row: BLAS's
+    ((101, 513), 1027),  # blocks both ways, three of DEPTH
 ]
 
 

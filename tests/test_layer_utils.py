@@ -168,3 +168,51 @@ def test_a_step_before_the_backward_pass_moves_no_gate(name, shape, changed, rng
             results.append(getattr(layers, f"{name}_backward")(gated, norm_cache))
     for actual, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("size, stride", [(2, 2), (3, 2), (3, 1)])
+@pytest.mark.parametrize("special", ["", "nan", "negative", "ties"])
+def test_a_relu_after_the_pooling_changes_no_bit(
+    size, stride, special, dtype, level, num_threads, rng
+):
+    x = rng.standard_normal((3, 5, 8, 6)).astype(dtype)
+    if special == "nan":
+        x[1, 2, 3, 4] = x[0, 0, 0, 0] = np.nan
+    elif special == "negative":
+        x = -np.abs(x)
+    elif special == "ties":
+        x = np.sign(x)
+    param = {"pool_height": size, "pool_width": size, "stride": stride}
+    rectified, relu_cache = layers.relu_forward(x)
+    expected, pool_cache = layers.max_pool_forward_fast(rectified, param)
+    dout = rng.standard_normal(expected.shape).astype(dtype)
+    gradient = layers.relu_backward(layers.max_pool_backward_fast(dout, pool_cache), relu_cache)
+
+    out, cache = _fused.relu_pool_forward(x, param)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(_fused.relu_pool_backward(dout, cache), gradient)
+    # The caches are what the parts' are, and the backward pass minds what becomes of them.
+    assert cache[0] is x
+    assert cache[1][0] == pool_cache[0] and len(cache[1][1]) == len(pool_cache[1])
+    for ours, theirs in zip(cache[1][1], pool_cache[1], strict=True):
+        if theirs is param:
+            assert ours is param
+        else:
+            np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    assert LazyArray.source_of(cache[1][1][0]) is None
+    np.testing.assert_array_equal(_fused.relu_pool_backward(dout, cache), gradient)
+
+
+def test_relu_and_pooling_of_other_dtypes_are_the_parts(rng):
+    x = rng.standard_normal((2, 3, 4, 4)).astype(np.float16)
+    param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    out, cache = _fused.relu_pool_forward(x, param)
+    rectified, _ = layers.relu_forward(x)
+    np.testing.assert_array_equal(out, layers.max_pool_forward_fast(rectified, param)[0])
+    assert out.dtype == np.float16
+    # A gradient of another dtype than that of the images.
+    out, cache = _fused.relu_pool_forward(x.astype(np.float32), param)
+    dx = _fused.relu_pool_backward(np.ones(out.shape), cache)
+    assert dx.dtype == np.float64
+    expected = _fused.relu_pool_backward(np.ones(out.shape, np.float32), cache)
+    np.testing.assert_array_equal(dx, expected)

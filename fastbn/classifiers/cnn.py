@@ -14,6 +14,7 @@ from .. import _check
 from ..fast_layers import *
 from ..layer_utils import *
 from ..layers import *
+from ..layers import _fused
 from . import _base
 
 _POOL_PARAM = {"pool_height": 2, "pool_width": 2, "stride": 2}
@@ -126,8 +127,7 @@ class ThreeLayerConvNet(_base.Net):
         # Keeps the size of the image, if that of the filter is odd.
         conv_param = {"stride": 1, "pad": (params["W1"].shape[2] - 1) // 2}
         out, conv_cache = layers.conv_forward_fast(X, params["W1"], params["b1"], conv_param)
-        out, conv_relu_cache = layers.relu_forward(out)
-        out, pool_cache = layers.max_pool_forward_fast(out, _POOL_PARAM)
+        out, relu_pool_cache = self._relu_pool("forward")(out, _POOL_PARAM)
         out, hidden_cache = layers.affine_forward(out, params["W2"], params["b2"])
         out, hidden_relu_cache = layers.relu_forward(out)
         scores, scores_cache = layers.affine_forward(out, params["W3"], params["b3"])
@@ -139,7 +139,23 @@ class ThreeLayerConvNet(_base.Net):
         dout, grads["W3"], grads["b3"] = layers.affine_backward(dout, scores_cache)
         dout = layers.relu_backward(dout, hidden_relu_cache)
         dout, grads["W2"], grads["b2"] = layers.affine_backward(dout, hidden_cache)
-        dout = layers.max_pool_backward_fast(dout, pool_cache)
-        dout = layers.relu_backward(dout, conv_relu_cache)
+        dout = self._relu_pool("backward")(dout, relu_pool_cache)
         _, grads["W1"], grads["b1"] = layers.conv_backward_fast(dout, conv_cache)
         return loss + self._weight_decay(grads), grads
+
+    def _relu_pool(self, direction):
+        """relu and the pooling after it: in one if `layers` are the compiled ones."""
+        layers = self.layers
+        if layers is _base.layers:
+            return getattr(_fused, f"relu_pool_{direction}")
+
+        def forward(x, pool_param):
+            out, relu_cache = layers.relu_forward(x)
+            out, pool_cache = layers.max_pool_forward_fast(out, pool_param)
+            return out, (relu_cache, pool_cache)
+
+        def backward(dout, cache):
+            relu_cache, pool_cache = cache
+            return layers.relu_backward(layers.max_pool_backward_fast(dout, pool_cache), relu_cache)
+
+        return {"forward": forward, "backward": backward}[direction]

@@ -1,13 +1,22 @@
-"""Normalization and relu in one pass over memory, for composed layers and nets.
+"""Layers in fewer passes over memory, for composed layers and nets.
 
-The results and the caches are those of the two layers one after the other. relu's cache, which is
-what the normalization gave, is formed only if somebody uses it; its gradient comes from the same
-numbers, computed again where they are wanted. gamma and beta are copied for that: a step of an
-optimizer before the backward pass must not move what the relu let through.
+The results and the caches are those of the layers one after the other.
+
+Normalization and relu are one pass. relu's cache, which is what the normalization gave, is formed
+only if somebody uses it; its gradient comes from the same numbers, computed again where they are
+wanted. gamma and beta are copied for that: a step of an optimizer before the backward pass must
+not move what the relu let through.
+
+relu and max pooling change places: the maximum of what a relu lets through is what it lets through
+of the maximum, and only maxima that it lets through have gradients. So the relu works on the
+pooled images alone. What pooling would have got is formed only if somebody uses it.
 """
+
+import numpy as np
 
 from . import _batchnorm, _check, _layernorm
 from ._lazy import LazyArray
+from ._pool import max_pool_backward_fast, max_pool_forward_fast
 from ._relu import relu_backward, relu_forward
 
 
@@ -57,6 +66,53 @@ def layernorm_relu_backward(dout, cache):
     if beta is None:
         dout = relu_backward(dout, relu_cache)
     return _layernorm._backward(dout, ln_cache, beta)
+
+
+def relu_pool_forward(x, pool_param):
+    """out, (relu_cache, pool_cache)"""
+    if not _fusible(x):
+        out, relu_cache = relu_forward(x)
+        out, pool_cache = max_pool_forward_fast(out, pool_param)
+        return out, (relu_cache, pool_cache)
+    pooled, cache = max_pool_forward_fast(x, pool_param)
+    out, _ = relu_forward(pooled)
+    method, inner = cache
+
+    def part(index):
+        # One after the other, as the parts do; of the first that is used all are made.
+        if not made:
+            made.extend(max_pool_forward_fast(relu_forward(x)[0], pool_param)[1][1])
+        return made[index]
+
+    made = []
+    lazy = [LazyArray(lambda i=i: np.asarray(part(i)), (pooled, cache)) for i in range(len(inner))]
+    if method == "reshape":
+        lazy[2] = out
+    else:
+        lazy[3] = pool_param
+    return out, (x, (method, tuple(lazy)))
+
+
+def relu_pool_backward(dout, cache):
+    """dx"""
+    relu_cache, pool_cache = cache
+    source = _pooled(dout, pool_cache)
+    if source is None:
+        return relu_backward(max_pool_backward_fast(dout, pool_cache), relu_cache)
+    pooled, inner = source
+    return max_pool_backward_fast(relu_backward(dout, pooled), inner)
+
+
+def _pooled(dout, pool_cache):
+    """What was pooled before the relu, and pooling's cache; None if the parts must do it."""
+    method, entries = _check.unpack(pool_cache, 2, "conv_relu_pool_forward")
+    sources = [LazyArray.source_of(e) for e in entries[: 2 if method == "reshape" else 3]]
+    if None in sources or getattr(dout, "dtype", None) is not sources[0][0].dtype:
+        return None
+    # Where windows tile the image, a NaN's window has NaN gradients, of which the relu would let
+    # some pass.
+    pooled = sources[0][0]
+    return None if pooled.size and np.isnan(pooled.max()) else sources[0]
 
 
 def _batchnorm_forward(x, gamma, beta, bn_param, axes):
