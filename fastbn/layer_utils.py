@@ -11,6 +11,7 @@ from numpy.typing import NDArray as _NDArray
 from .fast_layers import *
 from .layers import *
 from .layers import (
+    _conv,
     _fused,
     affine_backward,
     affine_forward,
@@ -138,9 +139,7 @@ def conv_relu_forward(
     cache : tuple
         ``(conv_cache, relu_cache)``.
     """
-    out, conv_cache = conv_forward_fast(x, w, b, conv_param)
-    out, relu_cache = relu_forward(out)
-    return out, (conv_cache, relu_cache)
+    return _conv.conv_relu_forward(x, w, b, conv_param)
 
 
 def conv_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:

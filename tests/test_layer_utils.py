@@ -216,3 +216,39 @@ def test_relu_and_pooling_of_other_dtypes_are_the_parts(rng):
     assert dx.dtype == np.float64
     expected = _fused.relu_pool_backward(np.ones(out.shape, np.float32), cache)
     np.testing.assert_array_equal(dx, expected)
+
+
+@pytest.mark.parametrize(
+    "shape, F, size, stride",
+    [
+        ((3, 2, 8, 6), 5, 3, 1),
+        ((1, 3, 5, 4), 70, 2, 2),  # the filters in parts
+        ((2, 16, 9, 11), 17, 3, 1),  # Winograd's way in float32
+        ((2, 3, 4, 4), 6, 4, 1),  # filters as large as the image
+        ((0, 3, 4, 4), 6, 3, 1),
+        ((1, 1, 3, 1200), 2, 1, 1),  # more than one block of a row
+    ],
+)
+@pytest.mark.parametrize("special", [False, True], ids=["plain", "nan"])
+def test_a_relu_within_the_convolution_changes_no_bit(
+    shape, F, size, stride, special, dtype, level, num_threads, rng
+):
+    x = rng.standard_normal(shape).astype(dtype)
+    if special:
+        x[..., -1:, -1:] = np.nan
+    w = rng.standard_normal((F, shape[1], size, size)).astype(dtype)
+    b = rng.standard_normal(F).astype(dtype)
+    param = {"stride": stride, "pad": 0 if size == shape[2] else size // 2}
+    expected, conv_cache = layers.conv_forward_fast(x, w, b, param)
+    out, cache = layer_utils.conv_relu_forward(x, w, b, param)
+    np.testing.assert_array_equal(out, layers.relu_forward(expected)[0])
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(cache[1], expected)
+    assert all(ours is given for ours, given in zip(cache[0][:4], (x, w, b, param), strict=True))
+    np.testing.assert_array_equal(np.asarray(cache[0][4]), np.asarray(conv_cache[4]))
+    assert (
+        layer_utils.conv_relu_forward(x.astype("f2"), w.astype("f2"), b.astype("f2"), param)[
+            0
+        ].dtype
+        == np.float16
+    )

@@ -255,13 +255,14 @@ cdef Sizes _backward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stri
 
 cdef void _product(
     const floating *x, const floating *w, const floating *b, const Product *s, int way,
-    floating *out, floating *shared, Py_ssize_t *offset, floating *threads, int num_threads
+    floating *out, floating *rectified, floating *shared, Py_ssize_t *offset, floating *threads,
+    int num_threads
 ) noexcept nogil:
     if floating is float:
         if _by_winograd(s, sizeof(float), way) and winograd(
-                x, w, b, s, out, shared, offset, threads, num_threads):
+                x, w, b, s, out, rectified, shared, offset, threads, num_threads):
             return
-    direct(x, w, b, s, out, shared, offset, threads, num_threads)
+    direct(x, w, b, s, out, rectified, shared, offset, threads, num_threads)
 
 
 cdef Py_ssize_t _bytes(const Sizes *sizes, Py_ssize_t itemsize, int num_threads) noexcept nogil:
@@ -286,7 +287,7 @@ def backward_scratch(ndarray x not None, ndarray w not None, Py_ssize_t pad, Py_
 
 cdef int _forward(
     floating _, ndarray x, ndarray w, ndarray b, Py_ssize_t pad, Py_ssize_t stride, int way,
-    ndarray out, ndarray room, int num_threads
+    ndarray out, ndarray rectified, ndarray room, int num_threads
 ) except -1:
     cdef size_t itemsize = sizeof(floating)
     cdef Product s
@@ -296,22 +297,28 @@ cdef int _forward(
     cdef const floating *w0 = <const floating *>data(w, itemsize, s.F * s.K)
     cdef const floating *b0 = <const floating *>data(b, itemsize, s.F)
     cdef floating *out0 = <floating *>data(out, itemsize, s.N * s.F * s.P)
+    cdef floating *rectified0 = NULL
+    if rectified is not None:
+        rectified0 = <floating *>data(rectified, itemsize, s.N * s.F * s.P)
     cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
     cdef floating *shared = <floating *>(offset + lined_up(sizes.offsets))
     with nogil:
-        _product(x0, w0, b0, &s, way, out0, shared, offset,
+        _product(x0, w0, b0, &s, way, out0, rectified0, shared, offset,
                  shared + lined_up(sizes.shared), num_threads)
     return 0
 
 
 def forward(ndarray x not None, ndarray w not None, ndarray b not None, Py_ssize_t pad,
-            Py_ssize_t stride, int way, ndarray out not None, ndarray scratch not None,
-            int num_threads):
-    """out[n, f] = sum over c of x[n, c] * w[f, c] (cross-correlated) + b[f]"""
+            Py_ssize_t stride, int way, ndarray out not None, ndarray rectified,
+            ndarray scratch not None, int num_threads):
+    """out[n, f] = sum over c of x[n, c] * w[f, c] (cross-correlated) + b[f]
+
+    rectified: None, or for max(out, 0).
+    """
     if single(x):
-        _forward(<float>0, x, w, b, pad, stride, way, out, scratch, num_threads)
+        _forward(<float>0, x, w, b, pad, stride, way, out, rectified, scratch, num_threads)
     else:
-        _forward(<double>0, x, w, b, pad, stride, way, out, scratch, num_threads)
+        _forward(<double>0, x, w, b, pad, stride, way, out, rectified, scratch, num_threads)
 
 
 cdef void _backward_data(
@@ -322,8 +329,8 @@ cdef void _backward_data(
     if s.stride > min(s.kh, s.kw):  # some numbers of x are under no place of any filter
         memset(dx, 0, s.N * s.C * s.H * s.W * sizeof(floating))
     if d.OH > 0 and d.OW > 0:
-        _product(dout, w, <const floating *>NULL, &d, way, dx, shared, offset, threads,
-                 num_threads)
+        _product(dout, w, <const floating *>NULL, &d, way, dx, <floating *>NULL, shared, offset,
+                 threads, num_threads)
 
 
 cdef void _backward_weights(

@@ -223,10 +223,32 @@ cdef inline void block_tiles(
         tile_first = tile_stop
 
 
+cdef inline void rectify(
+    const floating *out, const Product *s, Py_ssize_t n, Py_ssize_t images, Py_ssize_t top,
+    Py_ssize_t lines, Py_ssize_t left, Py_ssize_t columns, Py_ssize_t f, Py_ssize_t stop,
+    floating *rectified
+) noexcept nogil:
+    """rectified = max(out, 0) as the relu layer has it, on a block that is still in the cache: of
+    the filters f to stop."""
+    cdef Py_ssize_t i, k, y, t, first
+    cdef const floating *row
+    cdef floating *to
+    lines = min(lines, s.OH - top)
+    columns = min(columns, s.OW - left)
+    for i in range(images):
+        for k in range(f, stop):
+            for y in range(top, top + lines):
+                first = (((n + i) * s.F + k) * s.OH + y) * s.OW + left
+                row = out + first
+                to = rectified + first
+                for t in range(columns):
+                    to[t] = row[t] if (row[t] > 0) | (row[t] != row[t]) else 0
+
+
 cdef inline void _product_task(
     const floating *x, const floating *packed, const floating *bias, const Product *s,
     const Cut *cut, const Py_ssize_t *offset, const Py_ssize_t *iota, Py_ssize_t block,
-    Py_ssize_t part, Py_ssize_t parts, floating *out, floating *mine
+    Py_ssize_t part, Py_ssize_t parts, floating *out, floating *rectified, floating *mine
 ) noexcept nogil:
     """A part of the filters of a block of out. packed: w in tiles, chunk of channels by chunk."""
     cdef floating zero[MR]
@@ -262,6 +284,10 @@ cdef inline void _product_task(
                             split.tiles * part // parts, split.tiles * (part + 1) // parts,
                             out + n * s.F * s.out_H * s.out_W, panels)
         c += channels
+    if rectified != NULL:
+        rectify(<const floating *>out, s, n, images, top, lines, left, cut.columns,
+                first_row(&split, split.tiles * part // parts),
+                min(s.F, first_row(&split, split.tiles * (part + 1) // parts)), rectified)
 
 
 cdef inline void _pack_task(
@@ -315,9 +341,9 @@ cdef inline Py_ssize_t lined_up(Py_ssize_t numbers) noexcept nogil:
 
 cdef inline void direct(
     const floating *x, const floating *w, const floating *b, const Product *s, floating *out,
-    floating *shared, Py_ssize_t *offset, floating *threads, int num_threads
+    floating *rectified, floating *shared, Py_ssize_t *offset, floating *threads, int num_threads
 ) noexcept nogil:
-    """out, all of it. b: NULL for zeros."""
+    """out, all of it. b: NULL for zeros; rectified: NULL if not wanted."""
     cdef Py_ssize_t W = lanes(x), task, f, chunks, parts = 1
     cdef Split split = split_filters(s)
     cdef Cut cut = cut_direct(s, W)
@@ -340,4 +366,4 @@ cdef inline void direct(
     for task in prange(cut.blocks * parts, schedule="static", num_threads=num_threads):
         _product_task(x, <const floating *>shared, <const floating *>bias, s, &cut,
                       <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task // parts,
-                      task % parts, parts, out, threads + threadid() * size)
+                      task % parts, parts, out, rectified, threads + threadid() * size)

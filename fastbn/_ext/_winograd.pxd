@@ -16,7 +16,7 @@ from libc.string cimport memset
 from ._frames cimport (
     Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, next_phase, place_offsets,
 )
-from ._product cimport Sizes, block_tiles, lined_up, panels_size, split_filters, vectors_of
+from ._product cimport Sizes, block_tiles, lined_up, panels_size, rectify, split_filters, vectors_of
 from ._tile cimport DEPTH, FB_BYTES, Split, first_row
 
 cdef extern from "_winograd.h" nogil:
@@ -111,7 +111,7 @@ cdef inline void _pack_strips(
 cdef inline float _strips_task(
     const float *x, const float *packed, const float *bias, const float *zeros, const Product *s,
     const Strips *strips, const Py_ssize_t *offset, const Py_ssize_t *iota, Py_ssize_t block,
-    float *out, float *mine
+    float *out, float *rectified, float *mine
 ) noexcept nogil:
     """A block of out; NaN if not all of it is finite."""
     cdef Run runs[RUNS]
@@ -159,14 +159,17 @@ cdef inline float _strips_task(
                     sums + f * strips.flat.out_W + (i * lines + y) * columns, strips.sums, columns,
                     bias[f], min(<Py_ssize_t>FOUR, s.OH - (top + y) * FOUR),
                     out + (((n + i) * s.F + f) * s.OH + (top + y) * FOUR) * s.OW + left, s.OW)
+    if rectified != NULL:
+        rectify(<const float *>out, s, n, images, top * FOUR, lines * FOUR, left, columns, 0, s.F,
+                rectified)
     return finite
 
 
 cdef inline bint winograd(
-    const float *x, const float *w, const float *b, const Product *s, float *out, float *shared,
-    Py_ssize_t *offset, float *threads, int num_threads
+    const float *x, const float *w, const float *b, const Product *s, float *out,
+    float *rectified, float *shared, Py_ssize_t *offset, float *threads, int num_threads
 ) noexcept nogil:
-    """out, all of it; False if not all of it is finite. b: NULL for zeros.
+    """out, all of it; False if not all of it is finite. b: NULL for zeros; rectified: or NULL.
 
     An infinity or NaN in x spreads further than the filter's window does: then the direct way must
     tell where it belongs.
@@ -193,5 +196,5 @@ cdef inline bint winograd(
         infinite += _strips_task(
             x, <const float *>shared, <const float *>bias, <const float *>zeros, s, &strips,
             <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task, out,
-            threads + threadid() * strips.sizes.thread) != 0
+            rectified, threads + threadid() * strips.sizes.thread) != 0
     return infinite == 0

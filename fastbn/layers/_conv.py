@@ -13,6 +13,7 @@ from . import _check
 from ._affine import column_sums, matmul
 from ._im2col import im2col_6d, im2col_cython, output_size
 from ._lazy import LazyArray
+from ._relu import relu_forward
 
 _BYTE = np.dtype(np.uint8)
 
@@ -47,19 +48,26 @@ def _geometry(x, w, b, conv_param):
     return pad, stride, OH, OW, _ext.conv.ALGORITHMS[algorithm]
 
 
-def _forward(x, w, b, conv_param):
+def _forward(x, w, b, conv_param, relu=False):
+    """out; with relu, (out, max(out, 0))."""
     dtype, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
     pad, stride, OH, OW, way = _geometry(x, w, b, conv_param)
     out = empty((len(x), len(w), OH, OW), x.dtype)
+    rectified = None
     if not (x.size and w.size):
         out[...] = b[:, None, None]  # patches of nothing but padding
     elif w.shape[1:] == x.shape[1:] and pad == 0:
         out = _product(x, w, b).reshape(out.shape)
     else:
+        if relu and dtype == x.dtype:
+            rectified = empty(out.shape, out.dtype)
         num_threads = threads_for(out.size * w[0].size // 8)
         room = empty((_ext.conv.forward_scratch(x, w, pad, stride, way, num_threads),), _BYTE)
-        _ext.conv.forward(x, w, b, pad, stride, way, out, room, num_threads)
-    return _check.cast(dtype, out)
+        _ext.conv.forward(x, w, b, pad, stride, way, out, rectified, room, num_threads)
+    out = _check.cast(dtype, out)
+    if not relu:
+        return out
+    return out, relu_forward(out)[0] if rectified is None else rectified
 
 
 # Filters as large as the images: a fully connected layer.
@@ -190,8 +198,18 @@ def conv_forward_strides(
     TypeError, ValueError
         As in :func:`conv_forward_naive`.
     """
+    return _forward(x, w, b, conv_param), _strides_cache(x, w, b, conv_param)
+
+
+def _strides_cache(x, w, b, conv_param):
     columns = LazyArray(lambda: _strides_columns(x, w, b, conv_param))
-    return _forward(x, w, b, conv_param), (x, w, b, conv_param, columns)
+    return x, w, b, conv_param, columns
+
+
+def conv_relu_forward(x, w, b, conv_param):
+    """The relu is written while a block of the convolution is still in the cache."""
+    out, rectified = _forward(x, w, b, conv_param, relu=True)
+    return rectified, (_strides_cache(x, w, b, conv_param), out)
 
 
 def conv_forward_im2col(
