@@ -49,6 +49,6 @@ def test_runs_with_each_implementation(cls):
         ran = [
             getattr(benchmark, n)(*arguments)
             for n in dir(benchmark)
-            if n.startswith(("time_", "timeraw_"))
+            if n.startswith(("time_", "timeraw_", "peakmem_"))
         ]
         assert ran

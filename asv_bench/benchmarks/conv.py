@@ -1,3 +1,7 @@
+import numpy as np
+
+from fastbn import layers
+
 from .common import DTYPES, IMPLS, Layer
 
 
@@ -19,3 +23,25 @@ class Conv(Layer):
         b = rng.standard_normal(filters).astype(dtype)
         param = {"stride": stride, "pad": pad}
         return "conv_forward_fast", "conv_backward_fast", lambda: (x, w, b, param)
+
+
+class ConvMemory:
+    """Peak memory of a training step's convolution, next to the same by the column matrix.
+
+    What `setup` holds, x, w, b and dout, is in it: 24 MB in float32.
+    """
+
+    params = (("fast", "im2col"), DTYPES)
+    param_names = ("variant", "dtype")
+
+    def setup(self, variant, dtype):
+        rng = np.random.default_rng(0)
+        self.x = rng.standard_normal((64, 32, 32, 32)).astype(dtype)
+        self.w = rng.standard_normal((32, 32, 3, 3)).astype(dtype)
+        self.b = np.zeros(32, dtype)
+        self.dout = np.ones((64, 32, 32, 32), dtype)
+
+    def peakmem_forward_and_backward(self, variant, dtype):
+        forward = getattr(layers, f"conv_forward_{variant}")
+        out, cache = forward(self.x, self.w, self.b, {"stride": 1, "pad": 1})
+        getattr(layers, f"conv_backward_{variant}")(self.dout, cache)
