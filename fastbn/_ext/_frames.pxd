@@ -219,21 +219,41 @@ cdef inline void pack_rows(
     In whole vectors: what is too much is overwritten by the next run or row. `panel` needs room
     for one vector more.
     """
-    cdef Py_ssize_t p, r, t, W = lanes(frame)
+    cdef Py_ssize_t origin[2 * RUNS]
+    cdef Py_ssize_t at[2 * RUNS]
+    cdef Py_ssize_t p, r, t, vectors = 0, filled = 0, W = lanes(frame)
     cdef const floating *line
-    cdef floating *to
-    for p in range(depth):
-        to = panel + p * width
-        for r in range(count):
-            line = frame + runs[r].pos + offset[p]
-            t = 0
-            while t < runs[r].length:
-                memcpy(to + t, line + t, FB_BYTES)
-                t += W
-            to += runs[r].length
-        while to < panel + (p + 1) * width:
-            to[0] = 0
-            to += 1
+    cdef floating *to = panel
+    for r in range(count):
+        t = 0
+        while t < runs[r].length:
+            origin[vectors] = runs[r].pos + t
+            at[vectors] = filled + t
+            vectors += 1
+            t += W
+        filled += runs[r].length
+    # Two or three vectors are what a tile's panel has: for so few a loop is most of the work.
+    if vectors == 2 and filled == width:
+        for p in range(depth):
+            line = frame + offset[p]
+            memcpy(to + at[0], line + origin[0], FB_BYTES)
+            memcpy(to + at[1], line + origin[1], FB_BYTES)
+            to += width
+    elif vectors == 3 and filled == width:
+        for p in range(depth):
+            line = frame + offset[p]
+            memcpy(to + at[0], line + origin[0], FB_BYTES)
+            memcpy(to + at[1], line + origin[1], FB_BYTES)
+            memcpy(to + at[2], line + origin[2], FB_BYTES)
+            to += width
+    else:
+        for p in range(depth):
+            line = frame + offset[p]
+            for t in range(vectors):
+                memcpy(to + at[t], line + origin[t], FB_BYTES)
+            for t in range(filled, width):
+                to[t] = 0
+            to += width
 
 
 cdef inline void pack_filters(
