@@ -1,6 +1,8 @@
 """How convolutions are computed, where there is a choice."""
 
-ALGORITHMS = ("auto", "direct", "winograd")
+from ._ext import conv
+
+ALGORITHMS = tuple(conv.ALGORITHMS)
 
 _algorithm = "auto"
 
@@ -21,7 +23,7 @@ def set_conv_algorithm(algorithm: str) -> None:
         ``'direct'`` multiplies every place of every filter. ``'winograd'`` halves the
         multiplications of 3 x 3 filters at stride 1 on float32, in the forward pass and in `dx`,
         and is direct elsewhere. ``'auto'``, the default, is ``'winograd'`` where that is faster:
-        from 16 channels and 16 filters up.
+        from 16 channels, 16 filters and 4 rows of the result up.
 
     Raises
     ------
@@ -36,7 +38,10 @@ def set_conv_algorithm(algorithm: str) -> None:
     it multiplies. Its error is about twice that of the direct way and stays under three times (root
     mean square, against float64), also with large offsets and large dynamic ranges; but where rows
     next to each other differ by orders of magnitude, the small ones get errors of the size of the
-    large ones' last digits. float64 is always direct.
+    large ones' last digits. float64 is always direct. A result that is not finite is computed again
+    the direct way, which tells where a NaN belongs.
+
+    Filters as large as the images, without padding, are one matrix product whatever this says.
 
     References
     ----------

@@ -131,7 +131,7 @@ def conv_relu_forward(
     w : array_like, (F, C, HH, WW)
     b : array_like, (F,)
     conv_param : dict
-        ``stride`` and ``pad``.
+        ``stride``, ``pad`` and, if you like, ``algorithm``.
 
     Returns
     -------

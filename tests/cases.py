@@ -80,6 +80,9 @@ CONVOLUTIONS = [
     ((1, 2, 40, 33), 3, 3, 3, 1, 1),  # more than one block of pixels
     ((3, 2, 4, 130), 4, 1, 5, 1, 2),  # rows wider than a panel
     ((2, 70, 3, 3), 5, 3, 3, 1, 1),
+    ((1, 2, 1030, 1), 3, 2, 1, 1, 0),  # more rows of one output than a block may have
+    ((2, 3, 23, 19), 4, 2, 3, 5, 1),  # rows and columns that no filter sees
+    ((1, 1, 3, 3), 2, 1, 1, 40, 60),  # next to nothing but padding
 ]
 
 #: shape of x, pool_height, pool_width, stride

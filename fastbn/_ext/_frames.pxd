@@ -42,6 +42,7 @@ cdef struct Cut:
     Py_ssize_t images, lines, columns, chunk
     Py_ssize_t blocks, bands, strips
     bint packed                      # pixels side by side in panels; else vectors of rows
+    Py_ssize_t down                  # rows of the frame from one row of outputs to the next
     Py_ssize_t pitch, plane, image   # of the frame: numbers from a row, channel, image to the next
     Py_ssize_t width, deals, size    # a row: deals x width numbers; of a frame
 
@@ -71,10 +72,11 @@ cdef inline Cut cut_product(
     cut.strips = (s.OW + cut.columns - 1) // cut.columns
     cut.width = cut.columns + (s.wide - 1) // s.stride
     cut.pitch = cut.deals * cut.width
-    cut.lines = max(<Py_ssize_t>1, min(s.OH, block // cut.columns))
+    cut.lines = max(<Py_ssize_t>1, min(min(s.OH, <Py_ssize_t>RUNS), block // cut.columns))
     cut.bands = (s.OH + cut.lines - 1) // cut.lines
     cut.lines = (s.OH + cut.bands - 1) // cut.bands
-    tall = (cut.lines - 1) * s.stride + s.tall
+    cut.down = min(s.stride, s.tall)  # rows that no filter sees are left out
+    tall = (cut.lines - 1) * cut.down + s.tall
     cut.plane = tall * cut.pitch
     cut.image = cut.chunk * cut.plane
     cut.images = 1
@@ -160,9 +162,8 @@ cdef inline void copy_frame(
 ) noexcept nogil:
     """The frame of `lines` rows of the grid from (top, left) on."""
     cdef const floating *end = x + s.N * s.C * s.H * s.W
-    cdef Py_ssize_t i, k, r, deal, origin, first, last, y = top * s.stride - s.top
-    cdef Py_ssize_t tall = (lines - 1) * s.stride + s.tall
-    cdef bint dense = s.stride <= s.kh
+    cdef Py_ssize_t i, k, _r, deal, origin, first, last, y, rest
+    cdef Py_ssize_t tall = (lines - 1) * cut.down + s.tall
     cdef const floating *line
     cdef floating *row
     for deal in range(cut.deals):
@@ -174,14 +175,20 @@ cdef inline void copy_frame(
         for i in range(images):
             for k in range(channels):
                 row = frame + i * cut.image + k * cut.plane + deal * cut.width
-                line = x + (((n + i) * s.C + c + k) * s.H + y) * s.W + origin
-                for r in range(tall):
-                    if y + r < 0 or y + r >= s.H:
+                line = x + ((n + i) * s.C + c + k) * s.H * s.W + origin
+                y = top * s.stride - s.top
+                rest = cut.down
+                for _r in range(tall):
+                    if y < 0 or y >= s.H:
                         memset(row, 0, cut.width * sizeof(floating))
-                    elif dense or r % s.stride < s.kh:
-                        _copy_row(line, s.stride, first, last, cut.width, end, row)
+                    else:
+                        _copy_row(line + y * s.W, s.stride, first, last, cut.width, end, row)
                     row += cut.pitch
-                    line += s.W
+                    y += 1
+                    rest -= 1
+                    if rest == 0:
+                        y += s.stride - cut.down
+                        rest = cut.down
 
 
 cdef inline Py_ssize_t list_runs(
@@ -202,7 +209,7 @@ cdef inline Py_ssize_t list_runs(
             down = s.row + phase.a + (top + y) * s.step
             if down < 0 or down >= s.out_H:
                 continue
-            runs[count].pos = n * cut.image + y * s.stride * cut.pitch + first
+            runs[count].pos = n * cut.image + y * cut.down * cut.pitch + first
             runs[count].dest = ((n * s.F * s.out_H + down) * s.out_W + column + first * s.step)
             runs[count].length = last - first
             runs[count].skip = 0

@@ -67,12 +67,16 @@ cdef inline Product turned_product(const Product *s) noexcept nogil:
     return d
 
 
+cdef inline bint packing_pays(const Product *s, Py_ssize_t W) noexcept nogil:
+    """Whether packing pixels side by side costs less than vectors that are not full."""
+    return (s.OW + W - 1) // W * W * s.F > s.OW * (s.F + PACKING)
+
+
 cdef inline Cut cut_direct(const Product *s, Py_ssize_t W) noexcept nogil:
-    cdef Py_ssize_t vectors = (s.OW + W - 1) // W * W
     cdef Py_ssize_t block = min(<Py_ssize_t>BLOCK, s.N * s.P // BLOCKS // 32 * 32)
     return cut_product(s, max(<Py_ssize_t>BLOCK // 4, block),
                        max(<Py_ssize_t>1, DEPTH // (s.tall * s.wide)),
-                       vectors * s.F > s.OW * (s.F + PACKING), W)
+                       packing_pays(s, W), W)
 
 
 cdef inline Py_ssize_t vectors_of(const Product *s) noexcept nogil:

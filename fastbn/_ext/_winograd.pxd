@@ -16,7 +16,9 @@ from libc.string cimport memset
 from ._frames cimport (
     Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, next_phase, place_offsets,
 )
-from ._product cimport Sizes, block_tiles, lined_up, panels_size, rectify, split_filters, vectors_of
+from ._product cimport (
+    Sizes, block_tiles, lined_up, packing_pays, panels_size, rectify, split_filters, vectors_of,
+)
 from ._tile cimport DEPTH, FB_BYTES, Split, first_row
 
 cdef extern from "_winograd.h" nogil:
@@ -31,7 +33,6 @@ cdef enum:
     FOUR = 4
     PIXELS = 128    # pixels of sums in a block, about: a row of each of its strips
     FEWEST = 16     # channels or filters that pay for the transforms
-    PACK_COST = 6   # as PACKING of _product.pxd
 
 
 cdef struct Strips:
@@ -55,7 +56,6 @@ cdef inline bint pays(const Product *s) noexcept nogil:
 cdef inline Strips cut_strips(const Product *s) noexcept nogil:
     cdef Strips strips
     cdef Py_ssize_t W = FB_BYTES // sizeof(float), depth
-    cdef Py_ssize_t vectors = (s.OW + W - 1) // W * W
     cdef Product flat = s[0]
     flat.H = flat.OH = (s.OH + FOUR - 1) // FOUR
     flat.kh = flat.tall = 1
@@ -63,7 +63,7 @@ cdef inline Strips cut_strips(const Product *s) noexcept nogil:
     flat.turned = False   # the offsets' order: the filters are turned when they are packed
     flat.P = flat.OH * flat.OW
     flat.K = s.C * 3
-    strips.cut = cut_product(&flat, PIXELS, DEPTH // 3, vectors * s.F > s.OW * (s.F + PACK_COST), W)
+    strips.cut = cut_product(&flat, PIXELS, DEPTH // 3, packing_pays(s, W), W)
     strips.rows = strips.cut
     strips.rows.lines *= FOUR
     strips.rows.plane = (strips.rows.lines + 2) * strips.rows.pitch

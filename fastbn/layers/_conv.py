@@ -146,7 +146,9 @@ def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]
     Notes
     -----
     The sum over images in dw is cut into a number of shares that depends on the shapes alone, so
-    every gradient is the same, to the bit, at any number of threads.
+    every gradient is the same, to the bit, at any number of threads. A NaN or an infinity in `w`
+    reaches every number of `dx` within the filter's size of what it belongs to, borders included:
+    there it is multiplied by the zeros around `dout`.
     """
     x, w, b, conv_param = _check.unpack(cache, 4, "conv_forward_*")
     dtype, dout, x, w, b = _check.floats(("dout", "x", "w", "b"), dout, x, w, b)
@@ -184,7 +186,7 @@ def conv_forward_strides(
     b : array_like, (F,)
         Biases.
     conv_param : dict
-        ``stride`` and ``pad``.
+        ``stride``, ``pad`` and, if you like, ``algorithm``.
 
     Returns
     -------
