@@ -5,12 +5,7 @@ formed. A frame (_frames.pxd) is read in its place: the vectors of a tile are pi
 place of the filter. Where the rows of outputs do not fill vectors, pixels are packed side by side
 into a panel first.
 
-forward       out (F, pixels) = w (F, K) patches (K, pixels)
-    task: a block of pixels (images, or a band of one)
-      for each chunk of channels, DEPTH rows of patches or so
-        copy them into a frame                                 (second-level cache)
-        for each two vectors of pixels                         (first-level cache)
-          for each MR filters: tile, straight into out         (packed filters: second level)
+forward       out (F, pixels) = w (F, K) patches (K, pixels): _product.pxd, or _winograd.pxd
 
 dx            the same of dout with the filters turned round, if the stride is 1. Else dx falls into
               stride x stride phases, each a product of dout with every stride-th place of the
@@ -42,7 +37,7 @@ from ._tile cimport DF, DX, FB_BYTES, dot
 
 cdef enum:
     ROWS = 192     # rows of patches in a chunk of dw, about
-    VECTORS = 64   # of pixels in a block, at most: adding up lanes costs as much as some ten
+    VECTORS = 64   # of pixels in a block, at most: adding up lanes costs as much as some five
     SOME = 3 * DX  # rows of patches that share the first-level cache with a tile's rows of dout
     SHARES = 16    # tasks that dw is cut into, at least, if there are as many images
     SHARED = 1 << 20   # numbers of all shares, at most

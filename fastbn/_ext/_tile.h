@@ -74,7 +74,7 @@
     static inline V V##_add(V a, V b) { return a + b; }
 
 /* Adds up the lanes of 16 bytes' worth of sums, one after the other in memory. Wide loads from
- * wider stores, and then registers: narrow stores read back as wide ones cost a dozen cycles. */
+ * wider stores, and then registers: narrow stores read back as wide ones make the load wait. */
 typedef float fb_xf __attribute__((vector_size(16), aligned(4), may_alias));
 typedef double fb_xd __attribute__((vector_size(16), aligned(8), may_alias));
 typedef int fb_i4 __attribute__((vector_size(16)));

@@ -79,7 +79,7 @@ def relu_pool_forward(x, pool_param):
     method, inner = cache
 
     def part(index):
-        # One after the other, as the parts do; of the first that is used all are made.
+        # What the two layers one after the other put into the cache; made when first used.
         if not made:
             made.extend(max_pool_forward_fast(relu_forward(x)[0], pool_param)[1][1])
         return made[index]
