@@ -19,7 +19,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from . import _ext, _threads, layers, reference
+from . import _ext, _options, _threads, layers, reference
 from ._atomic import atomic_write
 from ._bench_cases import all_cases
 
@@ -239,3 +239,47 @@ def _line(name, case, times, itemsize, peers):
     for peer in peers:
         line += f"  {times[peer][0] / forward:11.2f} {times[peer][1] / both:8.2f}"
     return line
+
+
+def add_command(commands):
+    """Add ``bench`` to the subparsers."""
+    bench = commands.add_parser(
+        "bench",
+        help="time the layers next to a peer and to the machine's limit",
+        description="Time the layers in one process with a peer, calls alternating, and with "
+        "moving the bytes that they cannot do without (products: the rate of multiply-adds).",
+    )
+    bench.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        choices=PEERS,
+        help="also time this; may be given twice",
+    )
+    bench.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    bench.add_argument(
+        "--threads", type=_options.number(int, 1), metavar="N", help="threads of all sides"
+    )
+    bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
+    bench.add_argument(
+        "--seconds",
+        type=_options.number(float, 0, above=True),
+        default=2.0,
+        help="for each case (default %(default)s)",
+    )
+    bench.add_argument("--json", metavar="FILE", help="write the medians, in seconds, to a file")
+    bench.set_defaults(run=lambda args: _run(bench, args))
+
+
+def _run(parser, args):
+    _options.set_threads(parser, args)
+    lines = run(tuple(args.peer), args.dtype, args.only, args.seconds, args.json)
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except ValueError as error:
+        parser.error(f"argument --only: {error}")
+    except ImportError as error:
+        raise _options.UserError(f"--peer torch needs PyTorch, its CPU build: {error}") from None
+    except OSError as error:
+        raise _options.UserError(f"cannot write {args.json}: {error.strerror}") from None

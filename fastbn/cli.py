@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import copy
-import importlib.util
-import itertools
-import json
-import math
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
 
 import fastbn
 
-from . import _bench, data_utils, optim, reference
-from ._atomic import atomic_write
-from ._plots import plot_history
-from .classifiers.fc_net import FullyConnectedNet
-from .solver import Solver
-
-# What trains the default net well, for each rule.
-_LEARNING_RATES = {"sgd": 1e-1, "sgd_momentum": 2e-2, "rmsprop": 1e-3, "adam": 1e-3}
-
-# NumPy counts the bytes of an array in 63 bits. What is within them and yet too large for the
-# machine is a MemoryError.
-_MOST = 10**18
-
-
-class _UserError(Exception):
-    """Something outside the program is wrong: one line on stderr, and no traceback."""
+from . import _bench, _options, _train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,19 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         With code 2 for wrong options, with code 0 after ``--help`` and ``--version``.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     try:
-        if args.command == "info":
-            fastbn.show_config()
-        elif args.command == "bench":
-            _set_threads(parser, args)
-            _run_bench(parser, args)
-        else:
-            _check_train(parser, args)
-            _train(args)
+        args.run(args)
         print(end="", flush=True)  # here, where a broken pipe can be caught, and not at exit
-    except _UserError as error:
+    except _options.UserError as error:
         return _fail(str(error))
     except MemoryError as error:
         return _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
@@ -87,320 +54,12 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _check_train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse what argparse could not see in a single option, and set the number of threads."""
-    counts = ("num_training", "num_validation", "num_test")
-    if args.data is None and any(getattr(args, name) is not None for name in counts):
-        parser.error("--num-training, --num-validation and --num-test need --data")
-    _set_threads(parser, args)
-
-
-def _set_threads(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    if args.threads is not None:
-        try:
-            fastbn.set_num_threads(args.threads)
-        except ValueError as error:
-            parser.error(f"argument --threads: {error}")
-
-
-def _run_bench(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    lines = _bench.run(tuple(args.peer), args.dtype, args.only, args.seconds, args.json)
-    try:
-        for line in lines:
-            print(line, flush=True)
-    except ValueError as error:
-        parser.error(f"argument --only: {error}")
-    except ImportError as error:
-        raise _UserError(f"--peer torch needs PyTorch, its CPU build: {error}") from None
-    except OSError as error:
-        raise _UserError(f"cannot write {args.json}: {error.strerror}") from None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastbn", description="Fast layers for NumPy nets.")
     parser.add_argument("--version", action="version", version=f"fastbn {fastbn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("info", help="print what this build and this machine are")
-    bench = commands.add_parser(
-        "bench",
-        help="time the layers next to a peer and to the machine's limit",
-        description="Time the layers in one process with a peer, calls alternating, and with "
-        "moving the bytes that they cannot do without (products: the rate of multiply-adds).",
-    )
-    bench.add_argument(
-        "--peer",
-        action="append",
-        default=[],
-        choices=_bench.PEERS,
-        help="also time this; may be given twice",
-    )
-    bench.add_argument("--dtype", default="float32", choices=("float32", "float64"))
-    bench.add_argument("--threads", type=_number(int, 1), metavar="N", help="threads of all sides")
-    bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
-    bench.add_argument(
-        "--seconds",
-        type=_number(float, 0, above=True),
-        default=2.0,
-        help="for each case (default %(default)s)",
-    )
-    bench.add_argument("--json", metavar="FILE", help="write the medians, in seconds, to a file")
-    train = commands.add_parser(
-        "train",
-        help="train a fully connected net and time it",
-        description="Train a fully connected net, report accuracies and the time of a step, and "
-        "write history.json and history.png.",
-    )
-
-    def add(name: str, *, help: str, **options: Any) -> None:
-        if options.get("default") is not None:
-            help += " (default %(default)s)"
-        train.add_argument(name, help=help, **options)
-
-    add(
-        "--data",
-        metavar="DIR",
-        help="folder of the CIFAR-10 python batches, instead of the "
-        "handwritten digits that come with scikit-learn",
-    )
-    count = _number(int, 1)
-    for name, default in (("training", 49000), ("validation", 1000), ("test", 1000)):
-        add(
-            f"--num-{name}",
-            type=count,
-            metavar="N",
-            help=f"{name} images of --data (default {default})",
-        )
-    add(
-        "--normalization",
-        choices=("batchnorm", "layernorm", "none"),
-        default="batchnorm",
-        help="what stands between an affine layer and its relu",
-    )
-    add(
-        "--hidden",
-        type=_widths,
-        default="100,100,100",
-        metavar="N,N,...",
-        help="widths of the hidden layers; empty for a linear classifier",
-    )
-    add("--epochs", type=count, default=15, metavar="N", help="passes over the training set")
-    add("--batch-size", type=count, default=50, metavar="N", help="images of one step")
-    add("--optimizer", choices=tuple(_LEARNING_RATES), default="adam", help="update rule")
-    add(
-        "--learning-rate",
-        type=_number(float, 0),
-        metavar="X",
-        help="step size (default "
-        + ", ".join(f"{rate:g} for {rule}" for rule, rate in _LEARNING_RATES.items())
-        + ")",
-    )
-    add(
-        "--lr-decay",
-        type=_number(float, 0, above=True),
-        default=0.95,
-        metavar="X",
-        help="factor on the step size after every epoch",
-    )
-    add(
-        "--weight-scale",
-        type=_number(float, 0),
-        default=0.05,
-        metavar="X",
-        help="standard deviation of the initial weights",
-    )
-    add("--reg", type=_number(float, 0), default=0.0, metavar="X", help="L2 regularisation")
-    add(
-        "--dropout",
-        type=_number(float, 0, 1, above=True),
-        default=1.0,
-        metavar="KEEP",
-        help="probability that dropout keeps a unit; 1 is no dropout",
-    )
-    add("--dtype", choices=("float32", "float64"), default="float32", help="of the whole net")
-    add(
-        "--seed",
-        type=_number(int, 0, 2**32 - 1),
-        default=0,
-        metavar="N",
-        help="of the random numbers",
-    )
-    add("--out", default="fastbn-run", metavar="DIR", help="folder of the results")
-    add(
-        "--threads",
-        type=count,
-        metavar="N",
-        help="threads of the kernels (default: what the machine has)",
-    )
-    train.add_argument("--quiet", action="store_true", help="print the results only")
+    info = commands.add_parser("info", help="print what this build and this machine are")
+    info.set_defaults(run=lambda args: fastbn.show_config())
+    for command in (_bench, _train):
+        command.add_command(commands)
     return parser
-
-
-def _number(
-    kind: type, least: float, most: float = math.inf, above: bool = False
-) -> Callable[[str], Any]:
-    """Return an argparse type: an int or a finite float from `least` (or above it) to `most`."""
-    rule = f"above {least:g}" if above else f"at least {least:g}"
-    if most < math.inf:
-        rule += f" and at most {most:.10g}"
-
-    def convert(text: str) -> Any:
-        word = "an integer" if kind is int else "a number"
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {word}; got {text!r}") from None
-        if kind is int and _MOST < value <= most:
-            raise argparse.ArgumentTypeError(f"is too large; got {text!r}")
-        if not least <= value <= most or (above and value == least) or not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"must be {word} {rule}; got {text!r}")
-        return value
-
-    return convert
-
-
-def _widths(text: str) -> list[int]:
-    width = _number(int, 1)
-    return [width(part) for part in text.split(",")] if text.strip() else []
-
-
-def _train(args: argparse.Namespace) -> None:
-    # Before the training, not after it.
-    if importlib.util.find_spec("matplotlib") is None:
-        raise _UserError("history.png needs matplotlib: pip install 'fastbn[train]'")
-    data = _load_data(args)
-    try:
-        os.makedirs(args.out, exist_ok=True)
-    except OSError as error:
-        raise _UserError(f"cannot make the folder {args.out!r}: {error.strerror}") from error
-
-    input_dim = data["X_train"][0].size
-    widths = [input_dim, *args.hidden, 10]
-    if max(a * b for a, b in itertools.pairwise(widths)) > _MOST:
-        raise MemoryError(f"weights for the widths {args.hidden}")
-    np.random.seed(args.seed)
-    if args.learning_rate is None:
-        args.learning_rate = _LEARNING_RATES[args.optimizer]
-    net = FullyConnectedNet(
-        args.hidden,
-        input_dim=input_dim,
-        dropout_keep_ratio=args.dropout,
-        normalization=None if args.normalization == "none" else args.normalization,
-        reg=args.reg,
-        weight_scale=args.weight_scale,
-        dtype=np.dtype(args.dtype),
-    )
-    for key in ("X_train", "X_val", "X_test"):
-        data[key] = data[key].astype(args.dtype)
-    steps = args.epochs * max(len(data["X_train"]) // args.batch_size, 1)
-    solver = Solver(
-        net,
-        data,
-        update_rule=args.optimizer,
-        optim_config={"learning_rate": args.learning_rate},
-        lr_decay=args.lr_decay,
-        batch_size=args.batch_size,
-        num_epochs=args.epochs,
-        print_every=steps,
-        verbose=not args.quiet,
-    )
-    solver.train()
-
-    names = {"train": "train", "val": "validation", "test": "test"}
-    accuracies = {
-        key: float(solver.check_accuracy(data[f"X_{key}"], data[f"y_{key}"])) for key in names
-    }
-    for key, name in names.items():
-        print(f"{name} accuracy: {accuracies[key]:.4f}")
-    times = _time_steps(net, data, args)
-    threads = "1 thread" if times["threads"] == 1 else f"up to {times['threads']} threads"
-    print(
-        f"training step: fastbn {1e3 * times['fastbn']:.3f} ms ({threads}), "
-        f"NumPy {1e3 * times['numpy']:.3f} ms, ratio {times['ratio']:.2f}"
-    )
-
-    options = {key: value for key, value in vars(args).items() if key != "command"}
-    history = {
-        "options": options,
-        "loss_history": [float(loss) for loss in solver.loss_history],
-        "train_acc_history": [float(acc) for acc in solver.train_acc_history],
-        "val_acc_history": [float(acc) for acc in solver.val_acc_history],
-        "accuracies": accuracies,
-        "step_seconds": times,
-        "versions": fastbn.show_config("dict")["versions"],
-    }
-    _write(os.path.join(args.out, "history.json"), lambda file: file.write(_to_json(history)))
-    figure = plot_history(history)
-    _write(
-        os.path.join(args.out, "history.png"),
-        lambda file: figure.savefig(file, format="png", dpi=150),
-    )
-
-
-def _load_data(args: argparse.Namespace) -> data_utils.Data:
-    try:
-        if args.data is None:
-            return data_utils.get_digits_data()
-        counts = {
-            name: getattr(args, name)
-            for name in ("num_training", "num_validation", "num_test")
-            if getattr(args, name) is not None
-        }
-        return data_utils.get_CIFAR10_data(**counts, cifar10_dir=args.data)
-    except (OSError, ValueError, ImportError) as error:
-        raise _UserError(" ".join(str(error).split())) from error
-
-
-def _time_steps(
-    net: FullyConnectedNet, data: data_utils.Data, args: argparse.Namespace
-) -> dict[str, float]:
-    """Return the median seconds of a training step, on the kernels and on plain NumPy."""
-    X, y = data["X_train"][: args.batch_size], data["y_train"][: args.batch_size]
-    rule = getattr(optim, args.optimizer)
-
-    def contender(layers: Any) -> Callable[[], None]:
-        # A copy, because a step changes the net.
-        twin = copy.deepcopy(net)
-        twin.layers = layers
-        configs = {name: {"learning_rate": args.learning_rate} for name in twin.params}
-
-        def step() -> None:
-            _, grads = twin.loss(X, y)
-            for name, w in twin.params.items():
-                twin.params[name], configs[name] = rule(w, grads[name], configs[name])
-
-        return step
-
-    contenders = {"fastbn": contender(net.layers), "numpy": contender(reference)}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    # In turn, so that both see the same state of the machine. In blocks whose first steps do not
-    # count, because the idle threads of the one (OpenMP, BLAS) still spin when the other starts.
-    for _ in range(10):
-        for name, step in contenders.items():
-            for number in range(13):
-                start = time.perf_counter()
-                step()
-                if number >= 3:
-                    seconds[name].append(time.perf_counter() - start)
-    fast, plain = (statistics.median(seconds[name]) for name in contenders)
-    return {
-        "fastbn": fast,
-        "numpy": plain,
-        "ratio": plain / fast,
-        "threads": fastbn.get_num_threads(),
-    }
-
-
-def _to_json(history: dict[str, Any]) -> bytes:
-    """Encode as strict JSON, which has no NaN: a loss that diverged becomes null."""
-    losses = [loss if math.isfinite(loss) else None for loss in history["loss_history"]]
-    text = json.dumps({**history, "loss_history": losses}, indent=1, allow_nan=False)
-    return text.encode() + b"\n"
-
-
-def _write(path: str, write: Callable[[Any], Any]) -> None:
-    try:
-        with atomic_write(path) as file:
-            write(file)
-    except OSError as error:
-        raise _UserError(f"cannot write {path!r}: {error.strerror}") from error
-    print(f"wrote {path}")
