@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastbn
-from fastbn import _atomic, cli
+from fastbn import _atomic, _train, cli
 from fastbn.cli import main
 
 # Half a second instead of several.
@@ -252,7 +252,7 @@ def test_interrupt(tmp_path, capsys, monkeypatch):
     def interrupt(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.Solver, "train", interrupt)
+    monkeypatch.setattr(_train.Solver, "train", interrupt)
     assert train(tmp_path) == 130
     assert capsys.readouterr() == ("", "fastbn: interrupted\n")
 
@@ -262,7 +262,7 @@ def test_bugs_are_not_hidden(error, tmp_path, monkeypatch):
     def fail(self):
         raise error("a bug")
 
-    monkeypatch.setattr(cli.Solver, "train", fail)
+    monkeypatch.setattr(_train.Solver, "train", fail)
     with pytest.raises(error, match="a bug"):
         train(tmp_path)
 
