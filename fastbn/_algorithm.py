@@ -20,10 +20,11 @@ def set_conv_algorithm(algorithm: str) -> None:
     Parameters
     ----------
     algorithm : {'auto', 'direct', 'winograd'}
-        ``'direct'`` multiplies every place of every filter. ``'winograd'`` halves the
-        multiplications of 3 x 3 filters at stride 1 on float32, in the forward pass and in `dx`,
-        and is direct elsewhere. ``'auto'``, the default, is ``'winograd'`` where that is faster:
-        from 16 channels, 16 filters and 4 rows of the result up.
+        ``'direct'`` multiplies every place of every filter. ``'winograd'`` takes half the
+        multiplications with filters 3 rows tall and three fifths with 5 rows, at stride 1 on
+        float32, in the forward pass and in `dx`, and is direct elsewhere. ``'auto'``, the default,
+        is ``'winograd'`` where that is faster: from 16 channels and 16 filters up, if the result
+        has 4 rows (2 with 5 rows of filters).
 
     Raises
     ------
@@ -34,12 +35,12 @@ def set_conv_algorithm(algorithm: str) -> None:
     -----
     ``conv_param["algorithm"]`` says it for one call.
 
-    Winograd's minimal filtering F(4, 3), applied along the rows, adds numbers of mixed signs before
-    it multiplies. Its error is about twice that of the direct way and stays under three times (root
-    mean square, against float64), also with large offsets and large dynamic ranges; but where rows
-    next to each other differ by orders of magnitude, the small ones get errors of the size of the
-    large ones' last digits. float64 is always direct. A result that is not finite is computed again
-    the direct way, which tells where a NaN belongs.
+    Winograd's minimal filtering F(4, 3) and F(2, 5), applied along the rows, adds numbers of mixed
+    signs before it multiplies. Its error is up to twice that of the direct way on ordinary data and
+    stays under three times (root mean square, against float64), also with large offsets and large
+    dynamic ranges; but where rows next to each other differ by orders of magnitude, the small
+    ones get errors of the size of the large ones' last digits. float64 is always direct. A result
+    that is not finite is computed again the direct way, which tells where a NaN belongs.
 
     Filters as large as the images, without padding, are one matrix product whatever this says.
 

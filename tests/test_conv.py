@@ -91,23 +91,31 @@ def test_column_caches_hold_the_columns(rng):
         np.testing.assert_array_equal(cache[4][3], expected_cache[4][3])
 
 
-#: shape of x, F, pad, for 3 x 3 filters at stride 1: at the edges of strips, vectors and chunks
+#: shape of x, F, (kh, kw), pad, stride 1: at the edges of strips, vectors and chunks
 WINOGRAD = [
-    ((1, 1, 1, 1), 1, 1),
-    ((2, 3, 5, 4), 2, 2),
-    ((3, 2, 4, 9), 3, 0),
-    ((2, 17, 8, 8), 16, 1),
-    ((3, 16, 14, 14), 33, 1),  # three strips and a half; several images in a block
-    ((2, 90, 7, 7), 20, 1),  # two chunks of channels, which pixels are packed for
-    ((1, 90, 9, 32), 20, 0),  # and for which they are not
-    ((1, 16, 5, 700), 16, 3),  # a row of more than one block
-    ((40, 16, 3, 2), 17, 1),
+    ((1, 1, 1, 1), 1, (3, 3), 1),
+    ((2, 3, 5, 4), 2, (3, 3), 2),
+    ((3, 2, 4, 9), 3, (3, 3), 0),
+    ((2, 17, 8, 8), 16, (3, 3), 1),
+    ((3, 16, 14, 14), 33, (3, 3), 1),  # three strips and a half; several images in a block
+    ((2, 90, 7, 7), 20, (3, 3), 1),  # two chunks of channels, which pixels are packed for
+    ((1, 90, 9, 32), 20, (3, 3), 0),  # and for which they are not
+    ((1, 16, 5, 700), 16, (3, 3), 3),  # a row of more than one block
+    ((40, 16, 3, 2), 17, (3, 3), 1),
+    ((1, 1, 1, 1), 1, (5, 5), 2),
+    ((2, 3, 6, 5), 2, (5, 5), 0),
+    ((3, 17, 9, 8), 16, (5, 5), 2),  # four strips and a half
+    ((2, 60, 7, 7), 20, (5, 5), 4),  # two chunks of channels
+    ((1, 16, 6, 700), 16, (5, 3), 2),
+    ((2, 16, 9, 11), 18, (3, 1), 1),
+    ((2, 16, 9, 11), 18, (5, 4), 1),
+    ((1, 2, 9, 300), 3, (3, 270), 1),  # wider than a chunk is deep
 ]
 
 
 def _winograd_arguments(case, rng):
-    shape, F, pad = case
-    x, w, b, param = _arguments((shape, F, 3, 3, 1, pad), np.float32, rng)
+    shape, F, size, pad = case
+    x, w, b, param = _arguments((shape, F, *size, 1, pad), np.float32, rng)
     return x, w, b, {**param, "algorithm": "winograd"}
 
 
@@ -125,7 +133,7 @@ def test_winograd_equals_reference(case, level, num_threads, rng):
     for actual, wanted, terms in zip(
         results,
         (expected, *reference.conv_backward_fast(dout, cache)),
-        (w[0].size, 9 * len(w), dout.size, dout.size),
+        (w[0].size, w[0, 0].size * len(w), dout.size, dout.size),
         strict=True,
     ):
         # Within three times the bound for sums: see set_conv_algorithm.
@@ -151,21 +159,22 @@ def _error(actual, exact):
     return np.sqrt(np.mean((actual - exact) ** 2))
 
 
-@pytest.mark.parametrize("C", [16, 64, 192])
+@pytest.mark.parametrize(("C", "size"), [(16, 3), (64, 3), (192, 3), (16, 5), (96, 5)])
 @pytest.mark.parametrize(
     "images",
     ["normal", "relu", "offset", "pixels of any size", "rows of any size", "channels of any size",
      "outliers", "smooth"],
 )  # fmt: skip
-def test_winograd_error_is_at_most_three_times_the_direct_one(images, C, level, rng):
+def test_winograd_error_is_at_most_three_times_the_direct_one(images, C, size, level, rng):
     """The documented bound, forward and dx, against float64."""
     shape, F = (2, C, 24, 24), 32
     x, dout = _hard(images, shape, rng), _hard(images, (2, F, 24, 24), rng)
-    w = (rng.standard_normal((F, C, 3, 3)) / np.sqrt(9 * C)).astype(np.float32)
+    w = (rng.standard_normal((F, C, size, size)) / np.sqrt(size**2 * C)).astype(np.float32)
     b = np.zeros(F, np.float32)
-    exact = _both(*(a.astype(np.float64) for a in (x, w, b)), {"stride": 1, "pad": 1}, dout)
+    param = {"stride": 1, "pad": size // 2}
+    exact = _both(*(a.astype(np.float64) for a in (x, w, b)), param, dout)
     direct, winograd = (
-        _both(x, w, b, {"stride": 1, "pad": 1, "algorithm": name}, dout)
+        _both(x, w, b, {**param, "algorithm": name}, dout)
         for name in ("direct", "winograd")
     )
     for i in (0, 1):
@@ -176,7 +185,7 @@ def test_winograd_error_is_at_most_three_times_the_direct_one(images, C, level, 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 def test_winograd_leaves_what_is_not_finite_where_it_belongs(value, level, rng):
-    x, w, b, param = _winograd_arguments(((2, 16, 13, 12), 16, 1), rng)
+    x, w, b, param = _winograd_arguments(((2, 16, 13, 12), 16, (3, 3), 1), rng)
     x[1, 3, 5, 6] = value
     dout = rng.standard_normal((2, 16, 13, 12)).astype(np.float32)
     dout[0, 2, 7, 1] = value
@@ -212,7 +221,7 @@ def test_who_chooses_the_algorithm(level, rng):
     [
         ((2, 15, 8, 8), 16, 3, 1, np.float32),  # too few channels for it to pay
         ((2, 16, 8, 8), 16, 3, 2, np.float32),
-        ((2, 16, 8, 8), 16, 2, 1, np.float32),
+        ((2, 16, 8, 8), 16, 4, 1, np.float32),
         ((2, 16, 8, 8), 16, 3, 1, np.float64),
     ],
 )
