@@ -144,7 +144,8 @@ cdef void _dw_task(
             top = block // cut.strips * cut.lines
             left = block % cut.strips * cut.columns
             lines = min(cut.lines, s.OH - top)
-            count = list_runs(s, &cut, &phase, images, top, lines, left, rows)
+            count = images * lines
+            list_runs(&cut, images, lines, min(cut.columns, s.OW - left), s.F * s.P, s.OW, rows)
             width = (count * rows[0].length + W - 1) // W * W
             copy_frame(x, s, &cut, n, images, c, channels, top, lines, left, mine)
             frame = mine
@@ -157,7 +158,8 @@ cdef void _dw_task(
             # Rows of patches that only fill up the last tile are read in vain.
             for i in range(cuts.rows):
                 own[i] = 0 if i >= depth else i * width if cut.packed else offset[i]
-            d = _block_of_dout(dout + n * s.F * s.P, s, rows, count, width, &distance, copied)
+            d = _block_of_dout(dout + n * s.F * s.P + top * s.OW + left, s, rows, count, width,
+                               &distance, copied)
             _dw_block(d, distance, frame, cuts, <const Py_ssize_t *>own, <const Py_ssize_t *>at,
                       depth, width // W, share)
         n += images

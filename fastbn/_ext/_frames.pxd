@@ -8,7 +8,7 @@ the output and offset of the place alone.
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
-from ._tile cimport FB_BYTES, skip
+from ._tile cimport FB_BYTES, deal
 
 
 cdef enum:
@@ -50,7 +50,7 @@ cdef struct Cut:
 cdef struct Run:
     # Neighbouring outputs of a row.
     Py_ssize_t pos       # of the first in the frame
-    Py_ssize_t dest      # in out, from the block's first image and filter 0 on
+    Py_ssize_t dest      # in the results, from the block's first of filter 0 on
     Py_ssize_t length
     Py_ssize_t skip      # so many of them belong to the run before
 
@@ -123,15 +123,15 @@ cdef inline void place_offsets(
 
 
 cdef inline void _copy_row(
-    const floating *line, Py_ssize_t stride, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
+    const floating *line, Py_ssize_t first, Py_ssize_t last, Py_ssize_t width,
     const floating *end, floating *to
 ) noexcept nogil:
-    """to[first:last] = line[first * stride::stride], and zeros before and after, up to width.
+    """to[first:last] = line[first:last], and zeros before and after, up to width.
 
-    At stride 1 in whole vectors: what is too much is overwritten by what follows.
+    In whole vectors: what is too much is overwritten by what follows.
     """
     cdef Py_ssize_t t = 0, W = lanes(line)
-    if stride == 1 and line + last + W <= end:
+    if line + last + W <= end:
         while t < first:
             memset(to + t, 0, FB_BYTES)
             t += W
@@ -146,13 +146,35 @@ cdef inline void _copy_row(
         return
     for t in range(first):
         to[t] = 0
-    if stride == 2:
-        skip(line + 2 * first, last - first, to + first)
-    else:
-        for t in range(first, last):
-            to[t] = line[t * stride]
+    for t in range(first, last):
+        to[t] = line[t]
     for t in range(last, width):
         to[t] = 0
+
+
+cdef inline void all_inside(
+    Py_ssize_t origin, Py_ssize_t step, Py_ssize_t deals, Py_ssize_t size, Py_ssize_t count,
+    Py_ssize_t *first, Py_ssize_t *last
+) noexcept nogil:
+    """Of t = 0 .. count - 1, those for which origin + t * step + d is in 0 .. size - 1 for all d in
+    0 .. deals - 1: first to last - 1."""
+    first[0] = 0 if origin >= 0 else min(count, (step - 1 - origin) // step)
+    last[0] = first[0]
+    if size - deals - origin >= 0:
+        last[0] = max(first[0], min(count, (size - deals - origin) // step + 1))
+
+
+cdef inline void _deal_some(
+    const floating *line, Py_ssize_t origin, Py_ssize_t stride, Py_ssize_t deals, Py_ssize_t size,
+    Py_ssize_t t, Py_ssize_t stop, Py_ssize_t width, floating *to
+) noexcept nogil:
+    """Number by number: zeros for what is not in the line."""
+    cdef Py_ssize_t d, at
+    while t < stop:
+        for d in range(deals):
+            at = origin + t * stride + d
+            to[d * width + t] = line[at] if 0 <= at < size else 0
+        t += 1
 
 
 cdef inline void copy_frame(
@@ -162,59 +184,52 @@ cdef inline void copy_frame(
 ) noexcept nogil:
     """The frame of `lines` rows of the grid from (top, left) on."""
     cdef const floating *end = x + s.N * s.C * s.H * s.W
-    cdef Py_ssize_t i, k, _r, deal, origin, first, last, y, rest
+    cdef Py_ssize_t i, k, _r, y, rest, first, last
     cdef Py_ssize_t tall = (lines - 1) * cut.down + s.tall
+    cdef Py_ssize_t origin = left * s.stride - s.left  # column of the first number
+    cdef const floating *plane
     cdef const floating *line
     cdef floating *row
-    for deal in range(cut.deals):
-        # Number t is number t * stride + origin of the row, where there is one.
-        origin = left * s.stride + deal - s.left
-        first = 0 if origin >= 0 else min(cut.width, (s.stride - 1 - origin) // s.stride)
-        last = first if origin >= s.W else max(
-            first, min(cut.width, (s.W - 1 - origin) // s.stride + 1))
-        for i in range(images):
-            for k in range(channels):
-                row = frame + i * cut.image + k * cut.plane + deal * cut.width
-                line = x + ((n + i) * s.C + c + k) * s.H * s.W + origin
-                y = top * s.stride - s.top
-                rest = cut.down
-                for _r in range(tall):
-                    if y < 0 or y >= s.H:
-                        memset(row, 0, cut.width * sizeof(floating))
-                    else:
-                        _copy_row(line + y * s.W, s.stride, first, last, cut.width, end, row)
-                    row += cut.pitch
-                    y += 1
-                    rest -= 1
-                    if rest == 0:
-                        y += s.stride - cut.down
-                        rest = cut.down
+    all_inside(origin, s.stride, cut.deals, s.W, cut.width, &first, &last)
+    for i in range(images):
+        for k in range(channels):
+            row = frame + i * cut.image + k * cut.plane
+            plane = x + ((n + i) * s.C + c + k) * s.H * s.W
+            y = top * s.stride - s.top
+            rest = cut.down
+            for _r in range(tall):
+                line = plane + y * s.W
+                if y < 0 or y >= s.H:
+                    memset(row, 0, cut.pitch * sizeof(floating))
+                elif s.stride == 1:
+                    _copy_row(line + origin, first, last, cut.width, end, row)
+                else:
+                    _deal_some(line, origin, s.stride, cut.deals, s.W, 0, first, cut.width, row)
+                    deal(line + origin + first * s.stride, s.stride, cut.deals, last - first,
+                         row + first, cut.width)
+                    _deal_some(line, origin, s.stride, cut.deals, s.W, last, cut.width, cut.width,
+                               row)
+                row += cut.pitch
+                y += 1
+                rest -= 1
+                if rest == 0:
+                    y += s.stride - cut.down
+                    rest = cut.down
 
 
-cdef inline Py_ssize_t list_runs(
-    const Product *s, const Cut *cut, const Phase *phase, Py_ssize_t images, Py_ssize_t top,
-    Py_ssize_t lines, Py_ssize_t left, Run *runs
+cdef inline void list_runs(
+    const Cut *cut, Py_ssize_t images, Py_ssize_t lines, Py_ssize_t columns, Py_ssize_t image,
+    Py_ssize_t line, Run *runs
 ) noexcept nogil:
-    """The block's rows of outputs of a phase, each a run; all are of one length."""
-    cdef Py_ssize_t n, y, down, count = 0
-    cdef Py_ssize_t column = s.column + phase.b + left * s.step
-    cdef Py_ssize_t across = min(cut.columns, s.OW - left)
-    cdef Py_ssize_t first = 0 if column >= 0 else (s.step - 1 - column) // s.step
-    cdef Py_ssize_t last = 0 if column >= s.out_W else min(
-        across, (s.out_W - 1 - column) // s.step + 1)
-    if last <= first:
-        return 0
-    for n in range(images):
+    """A block's rows of outputs, images x lines of them, which lie `image` and `line` apart."""
+    cdef Py_ssize_t i, y
+    for i in range(images):
         for y in range(lines):
-            down = s.row + phase.a + (top + y) * s.step
-            if down < 0 or down >= s.out_H:
-                continue
-            runs[count].pos = n * cut.image + y * cut.down * cut.pitch + first
-            runs[count].dest = ((n * s.F * s.out_H + down) * s.out_W + column + first * s.step)
-            runs[count].length = last - first
-            runs[count].skip = 0
-            count += 1
-    return count
+            runs[0].pos = i * cut.image + y * cut.down * cut.pitch
+            runs[0].dest = i * image + y * line
+            runs[0].length = columns
+            runs[0].skip = 0
+            runs += 1
 
 
 cdef inline void pack_rows(

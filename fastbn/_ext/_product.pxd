@@ -7,22 +7,27 @@
           for each FILTERS bytes of packed filters             (second-level cache)
             for each two vectors of pixels                     (first-level cache)
               for each MR of these filters: tile, straight into out
+
+The phases of dx, which lie between each other in out, go to sheets, one each, which are collected
+into out at the end of the task.
 """
 from cython cimport floating
 from cython.parallel cimport prange, threadid
 
 from ._frames cimport (
-    BLOCK, Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, next_phase,
-    pack_filters, pack_rows, place_offsets,
+    BLOCK, Cut, Phase, Product, RUNS, Run, all_inside, copy_frame, cut_product, lanes, list_runs,
+    next_phase, pack_filters, pack_rows, place_offsets,
 )
 from ._tile cimport (
-    DEPTH, FB_BYTES, MR, PIXELS_MAX, Split, THIN, TILE_MAX, WIDE, first_row, split_rows, tile,
+    DEPTH, FB_BYTES, MR, PIXELS_MAX, Split, THIN, TILE_MAX, WIDE, collect, first_row, split_rows,
+    tile,
 )
 
 cdef enum:
     FILTERS = 3 << 16  # bytes of packed filters that share a second-level cache with a frame
     PACKING = 6    # a step of packing a panel costs as much as tiles for so many filters
     BLOCKS = 16    # blocks are made smaller rather than have fewer of them
+    SHEETS = 1 << 16   # numbers of all sheets, about: half of a second-level cache
     TASKS = 8      # the filters are parted rather than have fewer of them
 
 
@@ -72,8 +77,20 @@ cdef inline bint packing_pays(const Product *s, Py_ssize_t W) noexcept nogil:
     return (s.OW + W - 1) // W * W * s.F > s.OW * (s.F + PACKING)
 
 
+cdef inline Py_ssize_t sheets_of(const Product *s) noexcept nogil:
+    """Phases of dx that have places of the filters."""
+    return min(s.step, s.kh) * min(s.step, s.kw)
+
+
+cdef inline Py_ssize_t sheet_line(const Product *s, const Cut *cut) noexcept nogil:
+    """Numbers of a filter in a sheet."""
+    return lined_up(cut.images * cut.lines * cut.columns)
+
+
 cdef inline Cut cut_direct(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Py_ssize_t block = min(<Py_ssize_t>BLOCK, s.N * s.P // BLOCKS // 32 * 32)
+    if s.step > 1:
+        block = min(block, SHEETS // (sheets_of(s) * s.F))
     return cut_product(s, max(<Py_ssize_t>BLOCK // 4, block),
                        max(<Py_ssize_t>1, DEPTH // (s.tall * s.wide)),
                        packing_pays(s, W), W)
@@ -93,15 +110,14 @@ cdef inline Split split_filters(const Product *s) noexcept nogil:
 
 
 cdef inline Py_ssize_t _panel_runs(
-    const Run *rows, Py_ssize_t count, Py_ssize_t pixel, Py_ssize_t pixels, Py_ssize_t step,
-    Run *runs
+    const Run *rows, Py_ssize_t count, Py_ssize_t pixel, Py_ssize_t pixels, Run *runs
 ) noexcept nogil:
     """Of the block's pixels from number `pixel` on, the runs in a packed panel."""
     cdef Py_ssize_t r = pixel // rows[0].length, x = pixel % rows[0].length
     cdef Py_ssize_t found = 0, filled = 0
     while filled < pixels and r < count:
         runs[found].pos = rows[r].pos + x
-        runs[found].dest = rows[r].dest + x * step
+        runs[found].dest = rows[r].dest + x
         runs[found].length = min(pixels - filled, rows[r].length - x)
         runs[found].skip = 0
         filled += runs[found].length
@@ -113,7 +129,7 @@ cdef inline Py_ssize_t _panel_runs(
 
 cdef inline Py_ssize_t _vector_runs(
     const Run *rows, Py_ssize_t count, Py_ssize_t vector, Py_ssize_t vectors, Py_ssize_t W,
-    Py_ssize_t step, Run *runs
+    Run *runs
 ) noexcept nogil:
     """Some vectors, from number `vector` on: each a part of a row, a row's last one at its end."""
     cdef Py_ssize_t across = (rows[0].length + W - 1) // W, found = 0, last
@@ -121,7 +137,7 @@ cdef inline Py_ssize_t _vector_runs(
     while found < vectors and r < count:
         last = min(x, max(<Py_ssize_t>0, rows[0].length - W))
         runs[found].pos = rows[r].pos + last
-        runs[found].dest = rows[r].dest + last * step
+        runs[found].dest = rows[r].dest + last
         runs[found].length = min(W, rows[0].length)
         runs[found].skip = x - last
         found += 1
@@ -133,12 +149,10 @@ cdef inline Py_ssize_t _vector_runs(
 
 
 cdef inline bint _straight(
-    const Run *runs, Py_ssize_t count, bint packed, bint adding, Py_ssize_t W, Py_ssize_t step
+    const Run *runs, Py_ssize_t count, bint packed, bint adding, Py_ssize_t W
 ) noexcept nogil:
     """Whether tiles can go straight to out: whole vectors, none of them added to twice."""
     cdef Py_ssize_t r, filled = 0
-    if step != 1:
-        return False
     for r in range(count):
         if packed and runs[r].dest != runs[0].dest + filled:
             return False
@@ -183,18 +197,17 @@ cdef inline void block_tiles(
             # A thin tile has all its vectors, if in vain.
             here = group if group == WIDE else min(group, vectors - vector)
             if cut.packed:
-                found = _panel_runs(rows, count, vector * W, group * W, s.step, runs)
+                found = _panel_runs(rows, count, vector * W, group * W, runs)
                 panel = panels + vector * W * depth
                 if fresh:
                     pack_rows(frame, offset + first, depth, runs, found, group * W, panel)
                 for v in range(group):
                     b[v] = panel + v * W
             else:
-                found = _vector_runs(rows, count, vector, group, W, s.step, runs)
+                found = _vector_runs(rows, count, vector, group, W, runs)
                 for v in range(group):
                     b[v] = frame + runs[min(v, found - 1)].pos
-            straight = vectors - vector >= here and _straight(runs, found, cut.packed, adding, W,
-                                                              s.step)
+            straight = vectors - vector >= here and _straight(runs, found, cut.packed, adding, W)
             for q in range(tile_first, tile_stop):
                 f = first_row(&split, q)
                 last = first_row(&split, q + 1)
@@ -217,10 +230,10 @@ cdef inline void block_tiles(
                         to = out + runs[r].dest + (f + i) * plane
                         if adding:
                             for t in range(runs[r].skip, runs[r].length):
-                                to[t * s.step] += whole[i * group * W + filled + t]
+                                to[t] += whole[i * group * W + filled + t]
                         else:
                             for t in range(runs[r].length):
-                                to[t * s.step] = whole[i * group * W + filled + t]
+                                to[t] = whole[i * group * W + filled + t]
                     filled += runs[r].length if cut.packed else W
             vector += group
         fresh = False
@@ -249,6 +262,35 @@ cdef inline void rectify(
                     to[t] = row[t] if (row[t] > 0) | (row[t] != row[t]) else 0
 
 
+cdef inline void _collect_sheets(
+    const floating *sheets, Py_ssize_t sheet, const Product *s, Py_ssize_t n, Py_ssize_t images,
+    Py_ssize_t top, Py_ssize_t lines, Py_ssize_t left, Py_ssize_t columns, Py_ssize_t f,
+    Py_ssize_t stop, floating *out
+) noexcept nogil:
+    """The block of out between the first and last row and column that its phases have there."""
+    cdef Py_ssize_t wide = min(s.step, s.kw), origin = s.column + left * s.step
+    cdef Py_ssize_t i, k, y, a, b, t, at, down, first, last
+    cdef const floating *line
+    cdef floating *to
+    all_inside(origin, s.step, wide, s.out_W, columns, &first, &last)
+    for i in range(images):
+        for k in range(f, stop):
+            for y in range(lines):
+                for a in range(min(s.step, s.kh)):
+                    down = s.row + a + (top + y) * s.step
+                    if down < 0 or down >= s.out_H:
+                        continue
+                    line = sheets + (a * wide * s.F + k) * sheet + (i * lines + y) * columns
+                    to = out + (((n + i) * s.F + k) * s.out_H + down) * s.out_W
+                    collect(line + first, s.F * sheet, wide, last - first,
+                            to + origin + first * s.step, s.step)
+                    for at in range(columns - (last - first)):  # the ones around these
+                        t = at if at < first else at + last - first
+                        for b in range(wide):
+                            if 0 <= origin + t * s.step + b < s.out_W:
+                                to[origin + t * s.step + b] = line[b * s.F * sheet + t]
+
+
 cdef inline void _product_task(
     const floating *x, const floating *packed, const floating *bias, const Product *s,
     const Cut *cut, const Py_ssize_t *offset, const Py_ssize_t *iota, Py_ssize_t block,
@@ -261,37 +303,53 @@ cdef inline void _product_task(
     cdef Py_ssize_t top = block // cut.strips % cut.bands * cut.lines
     cdef Py_ssize_t left = block % cut.strips * cut.columns
     cdef Py_ssize_t images = min(cut.images, s.N - n), lines = min(cut.lines, s.OH - top)
-    cdef Py_ssize_t count, c = 0, channels, full, piece, pieces, first
+    cdef Py_ssize_t columns = min(cut.columns, s.OW - left)
+    cdef Py_ssize_t c = 0, sheet = 0, channels, full, piece, pieces, first, f, stop
     cdef bint adding
-    cdef floating *panels = mine + cut.size
+    cdef floating *sheets = mine + cut.size
+    cdef floating *panels = sheets
+    cdef floating *to = out + n * s.F * s.P + top * s.OW + left
     cdef Split split = split_filters(s)
     cdef Phase phase
-    for c in range(MR):
-        zero[c] = 0
-    c = 0
+    cdef Product flat = s[0]  # as the tiles see it
+    for f in range(MR):
+        zero[f] = 0
+    f = first_row(&split, split.tiles * part // parts)
+    stop = min(s.F, first_row(&split, split.tiles * (part + 1) // parts))
+    if s.step == 1:
+        list_runs(cut, images, lines, columns, s.F * s.P, s.OW, rows)
+    else:
+        flat.out_H, flat.out_W = 1, sheet_line(s, cut)
+        sheet = flat.out_W
+        panels += sheets_of(s) * s.F * sheet
+        list_runs(cut, images, lines, columns, lines * columns, columns, rows)
     while c < s.C:
         channels = min(cut.chunk, s.C - c)
         copy_frame(x, s, cut, n, images, c, channels, top, lines, left, mine)
         phase.a = -1
         while next_phase(s, &phase):
-            count = list_runs(s, cut, &phase, images, top, lines, left, rows)
+            if s.step > 1:
+                to = sheets + (phase.a * min(s.step, s.kw) + phase.b) * s.F * sheet
             full = channels * phase.kh * phase.kw
             pieces = (full + DEPTH - 1) // DEPTH
             for piece in range(pieces):  # one, unless the filters are large
                 first = full * piece // pieces
                 adding = c > 0 or piece > 0
-                block_tiles(<const floating *>mine, offset + cut.chunk * phase.before, iota, s, cut,
-                            rows, count, first, full * (piece + 1) // pieces - first, full,
+                block_tiles(<const floating *>mine, offset + cut.chunk * phase.before, iota, &flat,
+                            cut, rows, images * lines, first,
+                            full * (piece + 1) // pieces - first, full,
                             packed + split.rows * (
                                 s.C * phase.before + c * phase.kh * phase.kw),
                             <const floating *>zero if adding else bias, adding,
-                            split.tiles * part // parts, split.tiles * (part + 1) // parts,
-                            out + n * s.F * s.out_H * s.out_W, panels)
+                            split.tiles * part // parts, split.tiles * (part + 1) // parts, to,
+                            panels)
         c += channels
+    if s.step > 1:
+        _collect_sheets(<const floating *>sheets, sheet, s, n, images, top, lines, left, columns, f,
+                        stop, out)
     if rectified != NULL:
-        rectify(<const floating *>out, s, n, images, top, lines, left, cut.columns,
-                first_row(&split, split.tiles * part // parts),
-                min(s.F, first_row(&split, split.tiles * (part + 1) // parts)), rectified)
+        rectify(<const floating *>out, s, n, images, top, lines, left, cut.columns, f, stop,
+                rectified)
 
 
 cdef inline void _pack_task(
@@ -333,8 +391,11 @@ cdef inline Sizes direct_sizes(const Product *s, Py_ssize_t W) noexcept nogil:
     cdef Sizes sizes
     sizes.shared = split_filters(s).rows * (s.K + 1)
     sizes.offsets = 2 * cut.chunk * s.kh * s.kw
-    sizes.thread = lined_up(cut.size + panels_size(
-        s, &cut, min(<Py_ssize_t>DEPTH, cut.chunk * s.tall * s.wide), W))
+    sizes.thread = cut.size + panels_size(
+        s, &cut, min(<Py_ssize_t>DEPTH, cut.chunk * s.tall * s.wide), W)
+    if s.step > 1:
+        sizes.thread += sheets_of(s) * s.F * sheet_line(s, &cut)
+    sizes.thread = lined_up(sizes.thread)
     return sizes
 
 

@@ -112,13 +112,34 @@ static inline void fb_vd_turn(const double *const *row, ptrdiff_t p, double *to,
             *(fb_xd *)(to + (step + 1) * width + half) = FB_MIX_D(x, y, 1, 3);
         }
 }
-/* to[i] = x[2 * i] for four i. */
-static inline void fb_vf_skip(const float *x, float *to)
-{ *(fb_xf *)to = FB_MIX_F(*(const fb_xf *)x, *(const fb_xf *)(x + 4), 0, 2, 4, 6); }
-static inline void fb_vd_skip(const double *x, double *to)
+/* even[i] = x[2 * i] and odd[i] = x[2 * i + 1] for four i, and back. */
+static inline void fb_vf_part(const float *x, float *even, float *odd)
 {
-    *(fb_xd *)to = FB_MIX_D(*(const fb_xd *)x, *(const fb_xd *)(x + 2), 0, 2);
-    *(fb_xd *)(to + 2) = FB_MIX_D(*(const fb_xd *)(x + 4), *(const fb_xd *)(x + 6), 0, 2);
+    fb_xf a = *(const fb_xf *)x, b = *(const fb_xf *)(x + 4);
+    *(fb_xf *)even = FB_MIX_F(a, b, 0, 2, 4, 6);
+    *(fb_xf *)odd = FB_MIX_F(a, b, 1, 3, 5, 7);
+}
+static inline void fb_vd_part(const double *x, double *even, double *odd)
+{
+    for (int i = 0; i < 4; i += 2) {
+        fb_xd a = *(const fb_xd *)(x + 2 * i), b = *(const fb_xd *)(x + 2 * i + 2);
+        *(fb_xd *)(even + i) = FB_MIX_D(a, b, 0, 2);
+        *(fb_xd *)(odd + i) = FB_MIX_D(a, b, 1, 3);
+    }
+}
+static inline void fb_vf_zip(const float *even, const float *odd, float *x)
+{
+    fb_xf a = *(const fb_xf *)even, b = *(const fb_xf *)odd;
+    *(fb_xf *)x = FB_MIX_F(a, b, 0, 4, 1, 5);
+    *(fb_xf *)(x + 4) = FB_MIX_F(a, b, 2, 6, 3, 7);
+}
+static inline void fb_vd_zip(const double *even, const double *odd, double *x)
+{
+    for (int i = 0; i < 4; i += 2) {
+        fb_xd a = *(const fb_xd *)(even + i), b = *(const fb_xd *)(odd + i);
+        *(fb_xd *)(x + 2 * i) = FB_MIX_D(a, b, 0, 2);
+        *(fb_xd *)(x + 2 * i + 2) = FB_MIX_D(a, b, 1, 3);
+    }
 }
 static inline void fb_vf_fold(const float *lanes, float *sums)
 {
@@ -159,7 +180,10 @@ static inline void fb_vd_fold(const double *lanes, double *sums)
         for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) a.lane[l] += b.lane[l]; return a; } \
     static void V##_turn(const T *const *row, ptrdiff_t p, T *to, ptrdiff_t width) { \
         for (int s = 0; s < 4; s++) for (int i = 0; i < 4; i++) to[s * width + i] = row[i][p + s]; } \
-    static void V##_skip(const T *x, T *to) { for (int i = 0; i < 4; i++) to[i] = x[2 * i]; } \
+    static void V##_part(const T *x, T *even, T *odd) { \
+        for (int i = 0; i < 4; i++) { even[i] = x[2 * i]; odd[i] = x[2 * i + 1]; } } \
+    static void V##_zip(const T *even, const T *odd, T *x) { \
+        for (int i = 0; i < 4; i++) { x[2 * i] = even[i]; x[2 * i + 1] = odd[i]; } } \
     static void V##_fold(const T *lanes, T *sums) { \
         for (size_t r = 0; r < 16 / sizeof(T); r++, lanes += FB_BYTES / sizeof(T)) { \
             for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) sums[r] += lanes[l]; } }
@@ -235,14 +259,45 @@ static void NAME(const T *x, ptrdiff_t rows, ptrdiff_t line, ptrdiff_t depth, pt
     } \
 }
 
-/* Every second number of x, `count` of them. GCC's own loop costs more to enter than it saves on the
- * rows of small images. */
-#define FB_SKIP(T, V, NAME) \
-static void NAME(const T *x, ptrdiff_t count, T *to) \
+/* Rows dealt out, to[d * width + i] = x[i * stride + d] for d < deals, and collected again, the other
+ * way round. Four i a pass at strides 2 and 4, the last pass over some that were done: GCC's own
+ * loops cost more to enter than they save on the rows of small images. */
+#define FB_DEAL(T, V, DEAL, COLLECT) \
+static void DEAL(const T *x, ptrdiff_t stride, ptrdiff_t deals, ptrdiff_t count, T *to, \
+                 ptrdiff_t width) \
 { \
     ptrdiff_t i = 0; \
-    for (; i + 4 < count; i += 4) V##_skip(x + 2 * i, to + i);  /* reads one more: not at the end */ \
-    for (; i < count; i++) to[i] = x[2 * i]; \
+    if (deals == stride && count >= 4 && (stride == 2 || stride == 4)) \
+        for (; i < count; i += 4) { \
+            ptrdiff_t at = i + 4 <= count ? i : count - 4; \
+            const T *from = x + at * stride, *row[4] = {from, from + 4, from + 8, from + 12}; \
+            if (stride == 2) V##_part(from, to + at, to + width + at); \
+            else V##_turn(row, 0, to + at, width); \
+        } \
+    else if (deals == 1 && stride == 2) \
+        for (; i + 4 < count; i += 4) {  /* a pass reads one number more than it needs */ \
+            T odd[4]; \
+            V##_part(x + 2 * i, to + i, odd); \
+        } \
+    for (; i < count; i++) \
+        for (ptrdiff_t d = 0; d < deals; d++) to[d * width + i] = x[i * stride + d]; \
+} \
+static void COLLECT(const T *x, ptrdiff_t width, ptrdiff_t deals, ptrdiff_t count, T *to, \
+                    ptrdiff_t stride) \
+{ \
+    ptrdiff_t i = 0; \
+    if (deals == stride && count >= 4 && (stride == 2 || stride == 4)) \
+        for (; i < count; i += 4) { \
+            ptrdiff_t at = i + 4 <= count ? i : count - 4; \
+            const T *from = x + at; \
+            if (stride == 2) V##_zip(from, from + width, to + 2 * at); \
+            else { \
+                const T *row[4] = {from, from + width, from + 2 * width, from + 3 * width}; \
+                V##_turn(row, 0, to + 4 * at, 4); \
+            } \
+        } \
+    for (; i < count; i++) \
+        for (ptrdiff_t d = 0; d < deals; d++) to[i * stride + d] = x[d * width + i]; \
 }
 
 #define FB_WIDTHS(body, R) { \
@@ -251,8 +306,8 @@ static void NAME(const T *x, ptrdiff_t count, T *to) \
 
 FB_TILES(float, fb_vf, fb_tile_f, fb_dot_f)
 FB_TILES(double, fb_vd, fb_tile_d, fb_dot_d)
-FB_SKIP(float, fb_vf, fb_skip_f)
-FB_SKIP(double, fb_vd, fb_skip_d)
+FB_DEAL(float, fb_vf, fb_deal_f, fb_collect_f)
+FB_DEAL(double, fb_vd, fb_deal_d, fb_collect_d)
 FB_TURN(float, fb_vf, fb_turn_f)
 FB_TURN(double, fb_vd, fb_turn_d)
 

@@ -19,8 +19,10 @@ cdef extern from "_tile.h" nogil:
     void fb_dot_d(Py_ssize_t, const double *, Py_ssize_t, const double *, const Py_ssize_t *,
                   const Py_ssize_t *, double *)
 
-    void fb_skip_f(const float *, Py_ssize_t, float *)
-    void fb_skip_d(const double *, Py_ssize_t, double *)
+    void fb_deal_f(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t)
+    void fb_deal_d(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t)
+    void fb_collect_f(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *, Py_ssize_t)
+    void fb_collect_d(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *, Py_ssize_t)
     void fb_turn_f(const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *)
     void fb_turn_d(const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
 
@@ -61,12 +63,26 @@ cdef inline void dot(
         fb_dot_d(count, d, ldd, x, offset, at, sums)
 
 
-cdef inline void skip(const floating *x, Py_ssize_t count, floating *to) noexcept nogil:
-    """to[i] = x[2 * i]"""
+cdef inline void deal(
+    const floating *x, Py_ssize_t stride, Py_ssize_t deals, Py_ssize_t count, floating *to,
+    Py_ssize_t width
+) noexcept nogil:
+    """to[d * width + i] = x[i * stride + d] for d < deals"""
     if floating is float:
-        fb_skip_f(x, count, to)
+        fb_deal_f(x, stride, deals, count, to, width)
     else:
-        fb_skip_d(x, count, to)
+        fb_deal_d(x, stride, deals, count, to, width)
+
+
+cdef inline void collect(
+    const floating *x, Py_ssize_t width, Py_ssize_t deals, Py_ssize_t count, floating *to,
+    Py_ssize_t stride
+) noexcept nogil:
+    """to[i * stride + d] = x[d * width + i] for d < deals"""
+    if floating is float:
+        fb_collect_f(x, width, deals, count, to, stride)
+    else:
+        fb_collect_d(x, width, deals, count, to, stride)
 
 
 cdef struct Split:

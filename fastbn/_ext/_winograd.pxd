@@ -15,7 +15,7 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from ._frames cimport (
-    Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, next_phase, place_offsets,
+    Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, list_runs, next_phase, place_offsets,
 )
 from ._product cimport (
     Sizes, block_tiles, lined_up, packing_pays, panels_size, rectify, split_filters, vectors_of,
@@ -131,18 +131,12 @@ cdef inline float _strips_task(
     cdef Py_ssize_t images = min(cut.images, s.N - n)
     cdef Py_ssize_t lines = min(cut.lines, strips.flat.OH - top)
     cdef Py_ssize_t columns = min(cut.columns, s.OW - left)
-    cdef Py_ssize_t c = 0, strip = strip_rows(s), channels, i, k, y, t, f, count = 0
+    cdef Py_ssize_t c = 0, strip = strip_rows(s), channels, i, k, y, t, f
     cdef float *frames = mine + strips.rows.size
     cdef float *sums = frames + SIX * cut.size
     cdef float *panels = sums + SIX * strips.sums
     cdef float finite = 0
-    for i in range(images):
-        for y in range(lines):
-            runs[count].pos = i * cut.image + y * cut.pitch
-            runs[count].dest = count * columns
-            runs[count].length = columns
-            runs[count].skip = 0
-            count += 1
+    list_runs(cut, images, lines, columns, lines * columns, columns, runs)
     while c < s.C:
         channels = min(cut.chunk, s.C - c)
         # In the order of the frames, since whole vectors run over into the next row.
@@ -157,7 +151,7 @@ cdef inline float _strips_task(
                                       cut.size)
         for t in range(SIX):
             block_tiles(<const float *>frames + t * cut.size, offset, iota, &strips.flat, cut, runs,
-                        count, 0, channels * s.kw, channels * s.kw,
+                        images * lines, 0, channels * s.kw, channels * s.kw,
                         packed + split.rows * s.kw * (t * s.C + c), zeros, c > 0, 0, split.tiles,
                         sums + t * strips.sums, panels)
         c += channels
