@@ -4,6 +4,7 @@ Replace ``cs231n.`` by ``fastbn.`` in a file's imports; see :mod:`fastbn.layers`
 """
 
 from ._algorithm import get_conv_algorithm, set_conv_algorithm
+from ._convention import get_dropout_convention, set_dropout_convention
 from ._ext import runtime as _runtime
 from ._memory import set_reuse_limit
 from ._threads import get_num_threads, set_num_threads

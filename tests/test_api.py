@@ -301,7 +301,9 @@ def test_rooms_import_lower_rooms_only(room):
 
 def test_reference_imports_numpy_only():
     assert OUTSIDE["reference"] == {"numpy"}
-    assert _reach("reference") == {"reference"}
+    # What p means is said once for both; how it is computed, each for itself.
+    assert _reach("reference") == {"reference", "_convention"}
+    assert not INSIDE.get("_convention") and not OUTSIDE.get("_convention")
 
 
 @pytest.mark.parametrize("room", ["solver", "optim", "gradient_check", "data_utils"])

@@ -9,6 +9,8 @@ import os
 import numpy as np
 import pytest
 
+import fastbn
+from fastbn import reference
 from fastbn.classifiers import FullyConnectedNet, TwoLayerNet
 from fastbn.gradient_check import eval_numerical_gradient, rel_error
 
@@ -257,6 +259,42 @@ def test_both_spellings_of_dropout():
     assert FullyConnectedNet([5], dropout=0, use_batchnorm=True).use_dropout is False
     old = FullyConnectedNet([5], dropout_keep_ratio=0.75, use_batchnorm=True)
     assert old.dropout_param["p"] == 0.75
+    # By position, as in 2016 and 2017.
+    old = FullyConnectedNet([5], 4, 3, 0, True)
+    assert old.use_dropout is False and old.normalization == "batchnorm"
+    assert FullyConnectedNet([5], 4, 3, 0, False).normalization is None
+
+
+@pytest.mark.parametrize("dropped", [0.25, 0.6])
+def test_dropout_as_the_share_dropped(make, dropped):
+    X, y = np.random.RandomState(0).randn(6, 4), np.arange(6) % 3
+    fastbn.set_dropout_convention("drop")
+    try:
+        losses = []
+        for args, kwargs in (
+            ((), {"dropout": dropped}),
+            ((), {"dropout": dropped, "use_batchnorm": False}),
+            ((dropped, False), {}),
+            ((), {"dropout_keep_ratio": 1 - dropped}),
+        ):
+            np.random.seed(7)
+            model = make(FullyConnectedNet, [50], 4, 3, *args, weight_scale=1, **kwargs)
+            assert model.dropout_param["p"] == pytest.approx(dropped, rel=1e-15)
+            losses.append(model.loss(X, y)[0])
+        assert len(set(losses)) == 1
+        np.random.seed(7)
+        np.random.randn(4, 50), np.random.randn(50, 3)
+        mask = (np.random.rand(6, 50) > dropped) / (1 - dropped)
+        params = model.params
+        hidden = np.maximum(0, X @ params["W1"] + params["b1"]) * mask
+        expected, _ = reference.softmax_loss(hidden @ params["W2"] + params["b2"], y)
+        assert losses[0] == pytest.approx(expected, rel=1e-6)
+        assert FullyConnectedNet([5], 4, 3, dropout=0).use_dropout is False
+        assert FullyConnectedNet([5], 4, 3).use_dropout is False
+        with pytest.raises(ValueError, match="dropout must be below 1: it is the share dropped"):
+            FullyConnectedNet([5], 4, 3, dropout=1)
+    finally:
+        fastbn.set_dropout_convention("keep")
 
 
 @pytest.mark.parametrize(
@@ -272,9 +310,14 @@ def test_both_spellings_of_dropout():
         (
             {"dropout": 0.25, "use_batchnorm": True},
             ValueError,
-            "dropout was the share that is dropped: write dropout_keep_ratio=0.75 instead",
+            "share that is dropped: call fastbn.set_dropout_convention.*dropout_keep_ratio=0.75 in",
         ),
         ({"dropout": 0.4, "use_batchnorm": False}, ValueError, "write dropout_keep_ratio=0.6 "),
+        (
+            {"dropout_keep_ratio": 0.4, "normalization": True},
+            ValueError,
+            "in the years of use_batchnorm, dropout was the share that is dropped",
+        ),
         ({"dropout": 1.5}, ValueError, "dropout must be between 0 and 1; got 1.5"),
         ({"dropout_keep_ratio": -0.5}, ValueError, "dropout_keep_ratio must be .*; got -0.5"),
         ({"dropout": "half"}, TypeError, "dropout must be a number; got 'half'"),

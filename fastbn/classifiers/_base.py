@@ -106,8 +106,8 @@ class Net:
         return loss
 
 
-def check_number(name: str, value: Any) -> float:
-    """Return a number that is finite and not negative as a Python float.
+def check_number(name: str, value: Any, most: float | None = None) -> float:
+    """Return a number that is finite, not negative and at most `most` as a Python float.
 
     A NumPy float64 scalar would turn float32 parameters into float64.
     """
@@ -117,6 +117,8 @@ def check_number(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number; got {value!r}") from None
     if not 0 <= number < float("inf"):
         raise ValueError(f"{name} must be finite and not negative; got {value!r}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be between 0 and {most}; got {value!r}")
     return number
 
 

@@ -10,7 +10,7 @@ from typing import Any as _Any
 import numpy as np
 import numpy.typing as _npt
 
-from .. import _check
+from .. import _check, _convention
 from ..layer_utils import *
 from ..layers import *
 from ..layers import _fused
@@ -134,10 +134,12 @@ class FullyConnectedNet(_base.Net):
         If given, dropout draws the same mask at every call (the global stream is seeded anew
         each time): for gradient checks only.
     dropout : float, optional
-        The name of `dropout_keep_ratio` in 2018 to 2020. Not between 0 and 1 together with
-        `use_batchnorm`: in its years `dropout` was the share that is dropped.
+        The name of `dropout_keep_ratio` in 2018 to 2020, and that of the share that is dropped in
+        2016 and 2017: after ``fastbn.set_dropout_convention("drop")`` it is read so. Without that,
+        `dropout` between 0 and 1 together with `use_batchnorm` is refused.
     use_batchnorm : bool, optional
-        The spelling of 2016 and 2017: True is ``normalization="batchnorm"``.
+        The spelling of 2016 and 2017: True is ``normalization="batchnorm"``. A bool in the place
+        of `normalization` is taken for it, and the argument before for `dropout`.
 
     Attributes
     ----------
@@ -150,6 +152,7 @@ class FullyConnectedNet(_base.Net):
         Whether there is dropout.
     dropout_param : dict
         ``mode``, ``p`` and perhaps ``seed``, shared by all dropout layers; empty without dropout.
+        ``p`` is in the convention that was set when the net was made.
     bn_params : list of dict
         One for every normalization layer; with batchnorm they hold the running statistics.
     normalization, reg, dtype
@@ -160,9 +163,8 @@ class FullyConnectedNet(_base.Net):
     Raises
     ------
     ValueError
-        For an unknown normalization, a size below 1, a keep ratio outside 0 to 1, a `dropout`
-        between 0 and 1 with `use_batchnorm`, or a `weight_scale` or `reg` that is negative or not
-        finite.
+        For an unknown normalization, a size below 1, a share outside 0 to 1, a `dropout` that
+        may mean either share, or a `weight_scale` or `reg` that is negative or not finite.
     TypeError
         If an argument has the wrong type, or is given in both of its spellings.
 
@@ -187,9 +189,13 @@ class FullyConnectedNet(_base.Net):
         use_batchnorm: bool | None = None,
     ) -> None:
         super().__init__(reg)
+        if isinstance(normalization, bool) and dropout is use_batchnorm is None:
+            # By position, as in 2016 and 2017: dropout, use_batchnorm.
+            dropout, use_batchnorm = dropout_keep_ratio, normalization
+            dropout_keep_ratio, normalization = 1, None
         self.normalization = _one_normalization(normalization, use_batchnorm)
         self.dtype = _base.check_dtype(dtype)
-        keep = _one_keep_ratio(dropout_keep_ratio, dropout, use_batchnorm)
+        p = _one_dropout(dropout_keep_ratio, dropout, use_batchnorm)
         scale = _base.check_number("weight_scale", weight_scale)
         dims = [_check.integer("input_dim", input_dim, 1)]
         dims += [_check.integer(f"hidden_dims[{i}]", dim, 1) for i, dim in enumerate(hidden_dims)]
@@ -204,10 +210,10 @@ class FullyConnectedNet(_base.Net):
                 self.params[f"gamma{i}"] = np.ones(dims[i], self.dtype)
                 self.params[f"beta{i}"] = np.zeros(dims[i], self.dtype)
 
-        self.use_dropout = keep not in (0, 1)
+        self.use_dropout = p is not None
         self.dropout_param: dict[str, _Any] = {}
         if self.use_dropout:
-            self.dropout_param = {"mode": "train", "p": keep}
+            self.dropout_param = {"mode": "train", "p": p}
             if seed is not None:
                 self.dropout_param["seed"] = seed
         self.bn_params: list[dict[str, _Any]] = []
@@ -354,23 +360,28 @@ def _one_normalization(normalization: str | None, use_batchnorm: bool | None) ->
     return "batchnorm" if use_batchnorm else None
 
 
-def _one_keep_ratio(
-    dropout_keep_ratio: float, dropout: float | None, use_batchnorm: bool | None
-) -> float:
+def _one_dropout(
+    keep_ratio: float, dropout: float | None, use_batchnorm: bool | None
+) -> float | None:
+    """``dropout_param["p"]`` in the convention that is set, None for no dropout."""
+    drops = _convention.get_dropout_convention() == "drop"
+    if dropout is None:
+        keep = _base.check_number("dropout_keep_ratio", keep_ratio, 1)
+        return None if keep in (0, 1) else 1 - keep if drops else keep
     # A keep ratio of 1 cannot be told from the default, and is no dropout in any case.
-    if dropout is not None and dropout_keep_ratio != 1:
+    if keep_ratio != 1:
         raise TypeError(
             "dropout_keep_ratio and dropout are two spellings of one argument: "
-            f"give one of them; got {dropout_keep_ratio!r} and {dropout!r}"
+            f"give one of them; got {keep_ratio!r} and {dropout!r}"
         )
-    name = "dropout_keep_ratio" if dropout is None else "dropout"
-    keep = _base.check_number(name, dropout_keep_ratio if dropout is None else dropout)
-    if keep > 1:
-        raise ValueError(f"{name} must be between 0 and 1; got {keep!r}")
+    p = _base.check_number("dropout", dropout, 1)
+    if drops and p == 1:
+        raise ValueError(f"dropout must be below 1: it is the share dropped; got {dropout!r}")
     # Code of 2016 or 2017: to read its share as a keep ratio would train another net in silence.
-    if use_batchnorm is not None and dropout is not None and 0 < keep < 1:
+    if not drops and use_batchnorm is not None and 0 < p < 1:
         raise ValueError(
-            "in the years of use_batchnorm, dropout was the share that is dropped: "
-            f"write dropout_keep_ratio={1 - keep:g} instead of dropout={keep:g}"
+            "in the years of use_batchnorm, dropout was the share that is dropped: call "
+            f'fastbn.set_dropout_convention("drop"), or write dropout_keep_ratio={1 - p:g} '
+            f"instead of dropout={p:g}"
         )
-    return keep
+    return None if p in (0, 1) else p

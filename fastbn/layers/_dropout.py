@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _ext
+from .. import _convention, _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
@@ -28,6 +28,7 @@ def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDA
         Any shape.
     dropout_param : dict
         - ``p``: probability, in (0, 1], of keeping a number (the course's meaning since 2018);
+          after ``fastbn.set_dropout_convention("drop")`` that of dropping it, in [0, 1);
         - ``mode``: ``"train"`` or ``"test"``;
         - ``seed``: optional; ``np.random.seed`` is called with it, in either mode.
 
@@ -36,8 +37,9 @@ def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDA
     out : ndarray
         ``x * mask`` when training; in test mode `x`, as an array of floating dtype.
     cache : tuple
-        ``(dropout_param, mask)``; `mask` is None in test mode, else 0 or ``1 / p`` in the dtype
-        that `x` is computed in, so that float32 nets stay float32.
+        ``(dropout_param, mask)``; `mask` is None in test mode, else 0 or ``1 / keep``, where
+        `keep` is the share kept, in the dtype that `x` is computed in, so that float32 nets stay
+        float32.
 
     Raises
     ------
@@ -53,9 +55,12 @@ def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDA
     _check.mapping(dropout_param, "dropout_param")
     mode = _mode_of(dropout_param)
     _check.key(dropout_param, "dropout_param", "p")
-    keep = _check.number(dropout_param, "dropout_param", "p", None, 1)
-    if keep == 0:
-        raise ValueError(f"dropout_param['p'] must be above 0: it is the share kept; got {keep}")
+    p = _check.number(dropout_param, "dropout_param", "p", None, 1)
+    drops = _convention.get_dropout_convention() == "drop"
+    if drops and p == 1:
+        raise ValueError(f"dropout_param['p'] must be below 1: it is the share dropped; got {p}")
+    if not drops and p == 0:
+        raise ValueError(f"dropout_param['p'] must be above 0: it is the share kept; got {p}")
     if "seed" in dropout_param:
         try:
             np.random.seed(dropout_param["seed"])
@@ -67,6 +72,11 @@ def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDA
     if mode == "test":
         return np.asarray(x).astype(dtype, copy=False), (dropout_param, None)
     uniform = np.asarray(np.random.rand(*x_.shape))
+    keep = 1 - p if drops else p
+    if drops:
+        # The kernel keeps what is below `keep`. `uniform > p` and `uniform < 1 - p` are equally
+        # likely but not the same numbers: let those to keep be 0 and the others 1.
+        uniform = np.less_equal(uniform, p, out=uniform)
     out = empty(x_.shape, x_.dtype)
     mask = empty(x_.shape, x_.dtype)
     size = x_.size

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._convention import get_dropout_convention
 from ._dtype import promote, working
 
 
@@ -9,7 +10,8 @@ from ._dtype import promote, working
 def dropout_forward(x, dropout_param):
     """out = x * mask, where mask is 1/p with probability p and else 0; out = x when testing.
 
-    p is the probability to KEEP a value; dividing by it keeps the expectation of out at x.
+    p is the probability to KEEP a value; dividing by it keeps the expectation of out at x. With
+    the convention "drop", p is the probability to DROP a value, and 1 - p takes its place.
     """
     p, mode = dropout_param["p"], dropout_param["mode"]
     if "seed" in dropout_param:
@@ -20,7 +22,11 @@ def dropout_forward(x, dropout_param):
     if mode == "train":
         # The course's stream of random numbers, so that the course's figures come out.
         draws = np.asarray(np.random.rand(*values.shape))
-        mask = ((draws < p) / p).astype(values.dtype)
+        if get_dropout_convention() == "drop":
+            mask = (draws > p) / (1 - p)
+        else:
+            mask = (draws < p) / p
+        mask = mask.astype(values.dtype)
         out = (values * mask).astype(dtype, copy=False)
     elif mode == "test":
         out = np.asarray(x, dtype=dtype)
