@@ -14,10 +14,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _check, optim
+from . import _check, _plain_pickle, optim
 from ._atomic import atomic_write
 
 _DATA_KEYS = ("X_train", "y_train", "X_val", "y_val")
+
+# What a checkpoint holds beside the model, the rule and the random state, and of which type.
+_SETTINGS = ("lr_decay", "optim_config", "batch_size", "num_train_samples", "num_val_samples")
+_PROGRESS = {
+    "optim_configs": dict,
+    "epoch": int,
+    "iteration": int,
+    "best_val_acc": numbers.Real,
+    "best_params": dict,
+    "loss_history": list,
+    "train_acc_history": list,
+    "val_acc_history": list,
+}
 
 
 class Solver:
@@ -47,7 +60,7 @@ class Solver:
         Validation samples that the validation accuracy is measured on; None is all.
     checkpoint_name : str or path-like or None, default None
         If given, ``<checkpoint_name>_epoch_<epoch>.pkl`` is written whenever accuracies are
-        measured. It is a pickle: load only checkpoints that you trust.
+        measured: see :meth:`resume` and :func:`load_checkpoint`.
     print_every : int, default 10
         Print the loss every so many steps.
     verbose : bool, default True
@@ -62,6 +75,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         Parameter name to its own configuration and state.
     epoch : int
         Epochs completed.
+    iteration : int
+        Steps of the present :meth:`train` that are done; 0 outside it.
     best_val_acc : float
         Best validation accuracy so far, 0 at first.
     best_params : dict
@@ -103,7 +118,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             raise ValueError(f"Unrecognized arguments {names}")
 
         self._check_arguments()
-        self.update_rule = _find_rule(self.update_rule)
+        self._rule_name, self.update_rule = self.update_rule, _find_rule(self.update_rule)
         self._reset()
 
     def _check_arguments(self) -> None:
@@ -127,6 +142,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     def _reset(self) -> None:
         """Set up the bookkeeping of a fresh run."""
         self.epoch = 0
+        self.iteration = 0
         self.best_val_acc = 0
         self.best_params: dict[str, npt.NDArray[Any]] = {}
         self.loss_history: list[float] = []
@@ -147,26 +163,92 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     def _save_checkpoint(self) -> None:
         if self.checkpoint_name is None:
             return
-        names = (
-            "model",
-            "update_rule",
-            "lr_decay",
-            "optim_config",
-            "optim_configs",
-            "batch_size",
-            "num_train_samples",
-            "num_val_samples",
-            "epoch",
-            "best_val_acc",
-            "best_params",
-            "loss_history",
-            "train_acc_history",
-            "val_acc_history",
-        )
+        checkpoint = {
+            "model": _state_of(self.model),
+            "update_rule": self._rule_name,
+            **{name: getattr(self, name) for name in (*_SETTINGS, *_PROGRESS)},
+            "optim_config": dict(self.optim_config),
+            "random_state": np.random.get_state(legacy=False),
+        }
+        checkpoint = {name: _plain_pickle.plain(name, value) for name, value in checkpoint.items()}
         filename = f"{os.fspath(self.checkpoint_name)}_epoch_{self.epoch}.pkl"
         self._print(f'Saving checkpoint to "{filename}"')
         with atomic_write(filename) as file:
-            pickle.dump({name: getattr(self, name) for name in names}, file)
+            pickle.dump(checkpoint, file)
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Take up a run where a checkpoint was written: :meth:`train` then does the rest of it.
+
+        The parameters, losses and accuracies are those of the run that was not interrupted, to the
+        bit, if the model, the data and the arguments are those of that run. `num_epochs` may be
+        larger.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A checkpoint that a `Solver` of fastbn wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no checkpoint, or damaged, or one of the course's (which hold no state of the
+            optimiser), or of another model, or the solver has other arguments. Nothing is changed
+            then.
+
+        Notes
+        -----
+        The model gets back its parameters and all else that was plain data among its attributes
+        (running statistics, for instance), and `numpy.random` its global state.
+        """
+        name = os.fspath(path)
+        checkpoint = load_checkpoint(path)
+        wanted = {"model": dict, "update_rule": str, "random_state": dict, **_PROGRESS}
+        lacking = [key for key in (*wanted, *_SETTINGS) if key not in checkpoint]
+        if lacking:
+            raise ValueError(
+                f"{name} must hold what training goes on from; it lacks {', '.join(lacking)}"
+            )
+        for key, kind in wanted.items():
+            if not isinstance(checkpoint[key], kind):
+                got = type(checkpoint[key]).__name__
+                raise ValueError(f"{name} must hold a {kind.__name__} as {key}; got {got}")
+        self._check_settings(checkpoint, name)
+        model, own = checkpoint["model"], _shapes(self.model.params)
+        for arrays in (model.get("params"), checkpoint["best_params"] or model.get("params")):
+            if _shapes(arrays) != own:
+                raise ValueError(
+                    f"{name} must hold parameters of the model's shapes, {own}; "
+                    f"got {_shapes(arrays)}"
+                )
+        if checkpoint["optim_configs"].keys() != own.keys():
+            raise ValueError(
+                f"{name} must hold optim_configs of the parameters {list(own)}; "
+                f"got {list(checkpoint['optim_configs'])}"
+            )
+        try:
+            np.random.set_state(checkpoint["random_state"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} must hold a state of numpy.random as random_state: {error}"
+            ) from error
+        for key, value in model.items():
+            if key != "__class__":
+                setattr(self.model, key, value)
+        for key in _PROGRESS:
+            setattr(self, key, checkpoint[key])
+
+    def _check_settings(self, checkpoint: dict[str, Any], name: str) -> None:
+        """The arguments of the run that wrote a checkpoint are those of this one."""
+        own = {key: getattr(self, key) for key in _SETTINGS} | {"update_rule": self._rule_name}
+        for key, value in own.items():
+            if key == "optim_config":
+                value = dict(value)
+            if not _equal(value, checkpoint[key]):
+                raise ValueError(
+                    f"{key} must be that of {name}, {checkpoint[key]!r}; the solver has {value!r}"
+                )
 
     def check_accuracy(
         self,
@@ -217,7 +299,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     def train(self) -> None:
         """Run `num_epochs` epochs, then give the model its best parameters.
 
-        The best parameters are those of the highest validation accuracy that was measured.
+        The best parameters are those of the highest validation accuracy that was measured. After
+        :meth:`resume`, the epochs that its run had done count.
 
         Raises
         ------
@@ -227,21 +310,27 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         self._check_checkpoint_folder()
         iterations_per_epoch = max(self.X_train.shape[0] // self.batch_size, 1)
         num_iterations = self.num_epochs * iterations_per_epoch
-        with self._progress(num_iterations) as advance:
-            for t in range(num_iterations):
-                self._step()
-                if t % self.print_every == 0:
-                    self._print(
-                        f"(Iteration {t + 1} / {num_iterations}) loss: {self.loss_history[-1]:f}"
-                    )
-                epoch_end = (t + 1) % iterations_per_epoch == 0
-                if epoch_end:
-                    self.epoch += 1
-                    for config in self.optim_configs.values():
-                        config["learning_rate"] *= self.lr_decay
-                if t == 0 or t == num_iterations - 1 or epoch_end:
-                    self._measure()
-                advance()
+        try:
+            with self._progress(num_iterations) as advance:
+                advance(self.iteration)
+                for t in range(self.iteration, num_iterations):
+                    self._step()
+                    if t % self.print_every == 0:
+                        self._print(
+                            f"(Iteration {t + 1} / {num_iterations}) "
+                            f"loss: {self.loss_history[-1]:f}"
+                        )
+                    self.iteration = t + 1
+                    epoch_end = self.iteration % iterations_per_epoch == 0
+                    if epoch_end:
+                        self.epoch += 1
+                        for config in self.optim_configs.values():
+                            config["learning_rate"] *= self.lr_decay
+                    if t == 0 or self.iteration == num_iterations or epoch_end:
+                        self._measure()
+                    advance(1)
+        finally:
+            self.iteration = 0  # the next call runs as many epochs again
 
         # Should no validation accuracy have beaten 0 (a handful of validation samples, a loss
         # that is NaN), there are no best parameters. The model then keeps its own: handing it the
@@ -292,19 +381,76 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
 
     @contextlib.contextmanager
     def _progress(self, total: int) -> Iterator[Callable[[], Any]]:
-        """Yield the function to call after every step, which moves the bar if there is one."""
+        """Yield the function to call with steps that are done; it moves the bar if there is one."""
         tqdm = None
         if self.verbose and sys.stderr is not None and sys.stderr.isatty():
             with contextlib.suppress(ImportError):
                 from tqdm import tqdm
         if tqdm is None:
-            yield lambda: None
+            yield lambda steps: None
             return
         with tqdm(total=total, unit="step", leave=False) as self._bar:
             try:
                 yield self._bar.update
             finally:
                 self._bar = None
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint of a `Solver`, of fastbn or of the course, without running anything in it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, a pickle.
+
+    Returns
+    -------
+    dict
+        ``model``, the dict of its attributes that are plain data (``params`` among them) and,
+        under ``"__class__"``, the name of its class; ``update_rule``, a name; ``epoch``,
+        ``loss_history``, ``train_acc_history``, ``val_acc_history`` and the arguments of the
+        solver. In those of fastbn also what :meth:`Solver.resume` needs, and ``best_params``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a pickle of a dict, or damaged, or would have to call something to be read.
+
+    Notes
+    -----
+    The course's checkpoints are pickles of the model itself: unpickled in the ordinary way, they
+    need its very classes and run whatever they name. Here an instance becomes the dict of its
+    attributes, and a function or class its name. What fastbn writes is plain data from the start;
+    `pickle.load` gives the same dict.
+    """
+    with open(path, "rb") as file:
+        checkpoint = _plain_pickle.load(file, names=True)
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+        raise ValueError(f"{os.fspath(path)} is not a checkpoint: it must hold a dict with a model")
+    return checkpoint
+
+
+def _state_of(model: Any) -> dict[str, Any]:
+    """The parameters of a model and all other attributes that are plain data, by name."""
+    state = {"__class__": f"{type(model).__module__}.{type(model).__qualname__}"}
+    for name, value in getattr(model, "__dict__", {}).items():
+        # Others are what code makes of its arguments: dtypes, modules, functions.
+        with contextlib.suppress(TypeError):
+            state[name] = _plain_pickle.plain(name, value)
+    return state | {"params": _plain_pickle.plain("model.params", model.params)}
+
+
+def _shapes(params: Any) -> dict[str, tuple[int, ...]] | None:
+    return {key: np.shape(w) for key, w in params.items()} if isinstance(params, dict) else None
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
+    return np.array_equal(a, b)
 
 
 def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:

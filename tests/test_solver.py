@@ -4,14 +4,16 @@ import importlib
 import io
 import os
 import pickle
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from fastbn import optim
-from fastbn.classifiers import ThreeLayerConvNet
-from fastbn.solver import Solver
+from fastbn.classifiers import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from fastbn.data_utils import load_pickle
+from fastbn.solver import Solver, load_checkpoint
 
 
 class Linear:
@@ -235,33 +237,346 @@ def test_progress_bar(stream, verbose, installed, bar, monkeypatch, capsys):
     assert len(capsys.readouterr().out.splitlines()) == (4 if verbose else 0)
 
 
-def test_checkpoint_can_be_read(tmp_path):
+def test_checkpoint_is_plain_data(tmp_path):
     np.random.seed(0)
     solver = make_solver(update_rule="adam", checkpoint_name=str(tmp_path / "run"))
+    solver.model.function, solver.model.note = print, {"kept": [1, (2.5, None)]}
     solver.train()
     assert sorted(os.listdir(tmp_path)) == [f"run_epoch_{epoch}.pkl" for epoch in range(3)]
-    with open(tmp_path / "run_epoch_2.pkl", "rb") as file:
-        checkpoint = pickle.load(file)
-    assert checkpoint["update_rule"] is optim.adam
-    assert checkpoint["epoch"] == 2
-    assert checkpoint["loss_history"] == solver.loss_history
-    assert checkpoint["val_acc_history"] == solver.val_acc_history
-    assert {
-        "lr_decay",
-        "optim_config",
-        "batch_size",
-        "num_train_samples",
-        "num_val_samples",
-        "train_acc_history",
-    } <= set(checkpoint)
+    path = tmp_path / "run_epoch_2.pkl"
+    # Nothing in it but arrays: the strict reader takes it.
+    with open(path, "rb") as file:
+        strict = load_pickle(file)
+    for checkpoint in (load_checkpoint(path), strict, pickle.loads(path.read_bytes())):
+        assert list(checkpoint) == [
+            "model",
+            "update_rule",
+            "lr_decay",
+            "optim_config",
+            "batch_size",
+            "num_train_samples",
+            "num_val_samples",
+            "optim_configs",
+            "epoch",
+            "iteration",
+            "best_val_acc",
+            "best_params",
+            "loss_history",
+            "train_acc_history",
+            "val_acc_history",
+            "random_state",
+        ]
+        assert checkpoint["update_rule"] == "adam"
+        assert (checkpoint["epoch"], checkpoint["iteration"]) == (2, 10)
+        assert checkpoint["loss_history"] == solver.loss_history
+        assert checkpoint["val_acc_history"] == solver.val_acc_history
+        assert checkpoint["best_val_acc"] == solver.best_val_acc
+        for name, value in solver.best_params.items():
+            np.testing.assert_array_equal(checkpoint["best_params"][name], value)
+        assert checkpoint["optim_configs"]["W"]["t"] == 10
+        model = checkpoint["model"]
+        assert list(model) == ["__class__", "params", "batches", "note"]
+        assert model["__class__"].endswith(".Linear") and model["note"] == solver.model.note
 
-    # What it holds is enough to go on where it was written.
-    on = Solver(checkpoint["model"], make_data(), update_rule="adam", batch_size=10, verbose=False)
-    for name in ("epoch", "optim_configs", "best_val_acc", "best_params", "loss_history"):
-        setattr(on, name, checkpoint[name])
-    assert on.optim_configs["W"]["t"] == 10
-    on._step()
-    assert len(on.loss_history) == 11
+
+def net_solver(folder=None, num_epochs=3, **kwargs):
+    """A net with every kind of state: running statistics, dropout, Adam's moments, sampling."""
+    rng = np.random.RandomState(1)
+    data = {"X_train": rng.randn(60, 6), "y_train": rng.randint(3, size=60)}
+    data |= {"X_val": rng.randn(40, 6), "y_val": rng.randint(3, size=40)}
+    net = FullyConnectedNet([7, 5], 6, 3, 0.8, "batchnorm", 0.1, 0.3, np.float64)
+    options = {
+        "update_rule": "adam",
+        "optim_config": {"learning_rate": 1e-2},
+        "lr_decay": 0.9,
+        "batch_size": 11,
+        "num_train_samples": 30,
+        "num_val_samples": 25,
+        "checkpoint_name": folder and folder / "run",
+        "verbose": False,
+    }
+    return Solver(net, data, num_epochs=num_epochs, **options | kwargs)
+
+
+def bits(value):
+    """A nest of containers with its arrays as bytes, to be compared with ==."""
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [bits(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return value
+
+
+def everything(solver):
+    """What a run leaves behind."""
+    state = solver.model.params, solver.model.bn_params, solver.best_params, solver.optim_configs
+    numbers = solver.loss_history, solver.train_acc_history, solver.val_acc_history, solver.epoch
+    return bits((state, numbers, np.random.get_state()))
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_resumed_run_equals_the_uninterrupted(epoch, tmp_path):
+    np.random.seed(5)
+    whole = net_solver(tmp_path)
+    whole.train()
+    expected, files = everything(whole), sorted(tmp_path.iterdir())
+    checkpoints = [bits(load_checkpoint(file)) for file in files]
+    np.random.seed(99)
+    resumed = net_solver(tmp_path)
+    resumed.resume(tmp_path / f"run_epoch_{epoch}.pkl")
+    # The first checkpoint is written after the first step, the others at the ends of epochs.
+    assert (resumed.epoch, resumed.iteration) == (epoch, 5 * epoch or 1)
+    resumed.train()
+    assert resumed.iteration == 0 and resumed.epoch == 3
+    assert everything(resumed) == expected
+    # It wrote the same checkpoints again.
+    assert [bits(load_checkpoint(file)) for file in files] == checkpoints
+
+
+def test_resumed_by_a_longer_run(tmp_path):
+    np.random.seed(5)
+    longer = net_solver(num_epochs=5)
+    longer.train()
+    np.random.seed(5)
+    net_solver(tmp_path, num_epochs=3).train()
+    again = net_solver(num_epochs=5)
+    again.resume(str(tmp_path / "run_epoch_3.pkl"))
+    again.train()
+    assert everything(again) == everything(longer)
+
+
+def test_training_again_after_a_stop_starts_anew(tmp_path):
+    np.random.seed(5)
+    solver = net_solver(num_epochs=2)
+    rule, calls = solver.update_rule, []
+
+    def stop(*args):
+        calls.append(None)
+        if len(calls) == 50:
+            raise KeyboardInterrupt
+        return rule(*args)
+
+    solver.update_rule = stop
+    with pytest.raises(KeyboardInterrupt):
+        solver.train()
+    done = len(solver.loss_history)
+    assert solver.iteration == 0 and 0 < done < 10
+    solver.train()
+    assert len(solver.loss_history) == done + 10
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"update_rule": "sgd"}, "update_rule must be that of .*, 'adam'; the solver has 'sgd'"),
+        ({"batch_size": 12}, "batch_size must be that of .*pkl, 11; the solver has 12"),
+        ({"lr_decay": 1.0}, "lr_decay must be that of .*, 0.9; the solver has 1.0"),
+        ({"num_val_samples": None}, "num_val_samples must be that of .*, 25; .* has None"),
+        ({"optim_config": {"learning_rate": 1}}, "optim_config must be .*0.01}; .*1}"),
+        ({"optim_config": {}}, "optim_config must be .*0.01}; .*{}"),
+    ],
+)
+def test_resuming_with_other_arguments(kwargs, message, tmp_path):
+    net_solver(tmp_path, num_epochs=1).train()
+    solver = net_solver(**kwargs)
+    before = everything(solver)
+    with pytest.raises(ValueError, match=message):
+        solver.resume(tmp_path / "run_epoch_1.pkl")
+    assert everything(solver) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("optim_configs", None, "it lacks optim_configs, epoch$"),
+        ("epoch", "3", "must hold a int as epoch; got str"),
+        ("loss_history", np.zeros(3), "must hold a list as loss_history; got ndarray"),
+        ("best_params", {"W1": np.zeros(3)}, r"parameters of the model's shapes, .*got .*\(3,\)"),
+        ("model", {"params": {}}, r"parameters of the model's shapes, .*got {}"),
+        ("optim_configs", {}, r"optim_configs of the parameters \['W1', .*; got \[\]"),
+        ("random_state", {"bit_generator": "MT19937"}, "a state of numpy.random as random_state"),
+        ("random_state", {"bit_generator": "PCG64", "state": {}}, "numpy.random as random_state"),
+    ],
+)
+def test_tampered_checkpoint(key, value, message, tmp_path):
+    net_solver(tmp_path, num_epochs=1).train()
+    path = tmp_path / "run_epoch_1.pkl"
+    checkpoint = pickle.loads(path.read_bytes())
+    checkpoint[key] = value
+    if value is None:
+        del checkpoint[key], checkpoint["epoch"]
+    path.write_bytes(pickle.dumps(checkpoint))
+    solver = net_solver()
+    before = everything(solver)
+    with pytest.raises(ValueError, match=message):
+        solver.resume(path)
+    assert everything(solver) == before
+
+
+def test_damaged_checkpoint(tmp_path):
+    net_solver(tmp_path, num_epochs=1).train()
+    path = tmp_path / "run_epoch_1.pkl"
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:1], whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="run_epoch_1.pkl is not a readable pickle of plain"):
+            load_checkpoint(path)
+    for content in ([1, 2], {"epoch": 1}):
+        path.write_bytes(pickle.dumps(content))
+        with pytest.raises(ValueError, match="is not a checkpoint: it must hold a dict with a mod"):
+            net_solver().resume(path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "nowhere.pkl")
+
+
+def test_what_is_no_plain_data_cannot_be_in_a_checkpoint(tmp_path):
+    solver = make_solver(checkpoint_name=tmp_path / "run", optim_config={"schedule": print})
+    with pytest.raises(TypeError, match=r"optim_config\['schedule'\] must be numbers, text, ar"):
+        solver.train()
+    model = Linear()
+    model.params["W"] = model.params["W"].astype(np.longdouble)
+    with pytest.raises(TypeError, match=r"model.params\['W'\] must be .*; got ndarray of "):
+        make_solver(model, checkpoint_name=tmp_path / "run").train()
+    assert os.listdir(tmp_path) == []
+
+
+COURSE = """
+import pickle, sys
+import numpy as np
+from cs231n.classifiers.fc_net import FullyConnectedNet
+from cs231n.optim import adam
+
+net = FullyConnectedNet(np.float32)
+for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+    checkpoint = {
+        "model": net, "update_rule": adam, "lr_decay": 0.95, "epoch": 3,
+        "optim_config": {"learning_rate": np.float64(0.01)}, "loss_history": [2.5, np.float64(2)],
+        "batch_size": 50, "num_train_samples": 1000, "num_val_samples": None,
+        "train_acc_history": [0.1], "val_acc_history": [0.2],
+    }
+    with open(f"{sys.argv[1]}/course_{protocol}_epoch_3.pkl", "wb") as f:
+        pickle.dump(checkpoint, f, protocol=protocol)
+"""
+
+
+def test_checkpoint_of_the_course(tmp_path):
+    """A package of the course's names, with this test's own code, pickles as the course does."""
+    classifiers = tmp_path / "code" / "cs231n" / "classifiers"
+    classifiers.mkdir(parents=True)
+    (classifiers.parent / "optim.py").write_text(
+        "def adam(w, dw, config=None):\n    return w, config"
+    )
+    (classifiers / "fc_net.py").write_text(
+        "import numpy as np\n"
+        "class FullyConnectedNet(object):\n"
+        "    def __init__(self, dtype):\n"
+        "        self.params = {'W1': np.arange(6.0).reshape(2, 3).astype(dtype)}\n"
+        "        self.dtype, self.instance = dtype, np.dtype(dtype)\n"
+        "        self.bn_params = [{'mode': 'train', 'running_mean': np.ones(3)}]\n"
+        "        self.twin = self.bn_params[0]\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "code")}
+    command = [sys.executable, "-c", COURSE, str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    paths = sorted(tmp_path.glob("*.pkl"))
+    assert len(paths) == pickle.HIGHEST_PROTOCOL + 1
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        assert checkpoint["update_rule"] == "cs231n.optim.adam"
+        assert checkpoint["optim_config"] == {"learning_rate": 0.01}
+        assert checkpoint["loss_history"] == [2.5, 2] and checkpoint["epoch"] == 3
+        model = checkpoint["model"]
+        assert type(model) is dict
+        assert model["__class__"] == "cs231n.classifiers.fc_net.FullyConnectedNet"
+        assert model["dtype"] == "numpy.float32" and model["instance"] == np.float32
+        weights = np.arange(6, dtype=np.float32).reshape(2, 3)
+        np.testing.assert_array_equal(model["params"]["W1"], weights, strict=True)
+        assert model["twin"] is model["bn_params"][0]
+        # A net of the same architecture takes them over.
+        net = TwoLayerNet(2, 3)
+        net.params["W1"][...] = model["params"]["W1"]
+        with pytest.raises(ValueError, match="it lacks random_state, optim_configs, iteration, b"):
+            make_solver().resume(path)
+        with pytest.raises(ValueError, match="it names .*, which no plain array needs"):
+            load_pickle(io.BytesIO(path.read_bytes()))
+    assert not any(name.startswith("cs231n") for name in sys.modules)
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+class Slots:
+    __slots__ = ("a",)
+
+    def __init__(self):
+        self.a = 1
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_hostile_checkpoint_is_not_run(protocol, tmp_path):
+    target, path = tmp_path / "created", tmp_path / "run_epoch_1.pkl"
+    for evil, reason in (
+        (Call(open, str(target), "w"), "it calls io.open"),
+        (Call(eval, f"open({str(target)!r}, 'w')"), "it calls "),
+        (Call(getattr, Linear, "loss"), "it calls "),
+        (range(3), "it calls "),
+        (Slots(), "a .*Slots that is more than its attributes"),
+        (complex(1, 2), "it calls "),
+    ):
+        path.write_bytes(pickle.dumps({"model": evil}, protocol=protocol))
+        with pytest.raises(ValueError, match=f"is not a readable pickle of plain data: {reason}"):
+            load_checkpoint(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        # A function called as old classes are made, with arguments and as a class is by name.
+        (b"(S'x'\nios\nsystem\n.", "it calls os.system"),
+        (b"(cos\nsystem\nS'x'\no.", "it calls os.system"),
+        (
+            b"\x80\x02cos\nsystem\nX\x01\x00\x00\x00x\x85\x81.",
+            "it makes a os.system from arguments",
+        ),
+        # Attributes set on a name, items on an instance, a state that is none.
+        (b"\x80\x02cos\nsystem\n}X\x01\x00\x00\x00aK\x01sb.", ""),
+        (b"\x80\x02cos\nsystem\n)\x81(K\x01K\x02u.", ""),
+        (b"\x80\x02cos\nsystem\n)\x81K\x01b.", "a os.system that is more than its attributes"),
+        (b"\x80\x02cos\nsystem\n)\x81}K\x01K\x02sb.", "a os.system that is more than its"),
+        # Made on another base than object, or from what is no class.
+        (b"ccopy_reg\n_reconstructor\n(cos\nsystem\nc__builtin__\nlist\n(ltR.", "more than its"),
+        (b"ccopy_reg\n_reconstructor\n(I1\nc__builtin__\nobject\nNtR.", "more than its attributes"),
+        # Objects as bytes, which would be pointers.
+        (
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntC\x01btR"
+            b"(I1\n(I1\ntcnumpy\ndtype\n(X\x02\x00\x00\x00O8I00\nI01\ntR"
+            b"(I3\nX\x01\x00\x00\x00|NNNI8\nI1\nI63\ntbI00\nC\x08AAAAAAAAtb.",
+            "an array of objects without a list of them",
+        ),
+    ],
+    ids=range(10),
+)
+def test_malformed_names(data, reason, tmp_path):
+    path = tmp_path / "run_epoch_1.pkl"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"is not a readable pickle of plain data: .*{reason}"):
+        load_checkpoint(path)
+
+
+def test_old_style_instance_of_python_2(tmp_path):
+    path = tmp_path / "run_epoch_1.pkl"
+    path.write_bytes(b"(dS'model'\n(icourse\nNet\n(dS'reg'\nF0.5\nsbs.")
+    assert load_checkpoint(path) == {"model": {"__class__": "course.Net", "reg": 0.5}}
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "dump"])
