@@ -14,23 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _check, _plain_pickle, optim
+from . import _check, _checkpoint, _plain_pickle, optim
 from ._atomic import atomic_write
 
 _DATA_KEYS = ("X_train", "y_train", "X_val", "y_val")
-
-# What a checkpoint holds beside the model, the rule and the random state, and of which type.
-_SETTINGS = ("lr_decay", "optim_config", "batch_size", "num_train_samples", "num_val_samples")
-_PROGRESS = {
-    "optim_configs": dict,
-    "epoch": int,
-    "iteration": int,
-    "best_val_acc": numbers.Real,
-    "best_params": dict,
-    "loss_history": list,
-    "train_acc_history": list,
-    "val_acc_history": list,
-}
 
 
 class Solver:
@@ -163,14 +150,14 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     def _save_checkpoint(self) -> None:
         if self.checkpoint_name is None:
             return
-        checkpoint = {
-            "model": _state_of(self.model),
-            "update_rule": self._rule_name,
-            **{name: getattr(self, name) for name in (*_SETTINGS, *_PROGRESS)},
-            "optim_config": dict(self.optim_config),
-            "random_state": np.random.get_state(legacy=False),
-        }
-        checkpoint = {name: _plain_pickle.plain(name, value) for name, value in checkpoint.items()}
+        checkpoint = _checkpoint.plain(
+            {
+                "model": _checkpoint.state_of(self.model),
+                **self._settings(),
+                **{name: getattr(self, name) for name in _checkpoint.PROGRESS},
+                "random_state": np.random.get_state(legacy=False),
+            }
+        )
         filename = f"{os.fspath(self.checkpoint_name)}_epoch_{self.epoch}.pkl"
         self._print(f'Saving checkpoint to "{filename}"')
         with atomic_write(filename) as file:
@@ -204,51 +191,27 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         """
         name = os.fspath(path)
         checkpoint = load_checkpoint(path)
-        wanted = {"model": dict, "update_rule": str, "random_state": dict, **_PROGRESS}
-        lacking = [key for key in (*wanted, *_SETTINGS) if key not in checkpoint]
-        if lacking:
-            raise ValueError(
-                f"{name} must hold what training goes on from; it lacks {', '.join(lacking)}"
-            )
-        for key, kind in wanted.items():
-            if not isinstance(checkpoint[key], kind):
-                got = type(checkpoint[key]).__name__
-                raise ValueError(f"{name} must hold a {kind.__name__} as {key}; got {got}")
-        self._check_settings(checkpoint, name)
-        model, own = checkpoint["model"], _shapes(self.model.params)
-        for arrays in (model.get("params"), checkpoint["best_params"] or model.get("params")):
-            if _shapes(arrays) != own:
-                raise ValueError(
-                    f"{name} must hold parameters of the model's shapes, {own}; "
-                    f"got {_shapes(arrays)}"
-                )
-        if checkpoint["optim_configs"].keys() != own.keys():
-            raise ValueError(
-                f"{name} must hold optim_configs of the parameters {list(own)}; "
-                f"got {list(checkpoint['optim_configs'])}"
-            )
+        _checkpoint.check(name, checkpoint, self._settings(), self.model.params)
         try:
             np.random.set_state(checkpoint["random_state"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{name} must hold a state of numpy.random as random_state: {error}"
             ) from error
-        for key, value in model.items():
+        for key, value in checkpoint["model"].items():
             if key != "__class__":
                 setattr(self.model, key, value)
-        for key in _PROGRESS:
+        for key in _checkpoint.PROGRESS:
             setattr(self, key, checkpoint[key])
 
-    def _check_settings(self, checkpoint: dict[str, Any], name: str) -> None:
-        """The arguments of the run that wrote a checkpoint are those of this one."""
-        own = {key: getattr(self, key) for key in _SETTINGS} | {"update_rule": self._rule_name}
-        for key, value in own.items():
-            if key == "optim_config":
-                value = dict(value)
-            if not _equal(value, checkpoint[key]):
-                raise ValueError(
-                    f"{key} must be that of {name}, {checkpoint[key]!r}; the solver has {value!r}"
-                )
+    def _settings(self) -> dict[str, Any]:
+        """The arguments that a run cannot change on the way."""
+        names = ("lr_decay", "batch_size", "num_train_samples", "num_val_samples")
+        return {
+            "update_rule": self._rule_name,
+            "optim_config": dict(self.optim_config),
+            **{name: getattr(self, name) for name in names},
+        }
 
     def check_accuracy(
         self,
@@ -431,26 +394,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
         raise ValueError(f"{os.fspath(path)} is not a checkpoint: it must hold a dict with a model")
     return checkpoint
-
-
-def _state_of(model: Any) -> dict[str, Any]:
-    """The parameters of a model and all other attributes that are plain data, by name."""
-    state = {"__class__": f"{type(model).__module__}.{type(model).__qualname__}"}
-    for name, value in getattr(model, "__dict__", {}).items():
-        # Others are what code makes of its arguments: dtypes, modules, functions.
-        with contextlib.suppress(TypeError):
-            state[name] = _plain_pickle.plain(name, value)
-    return state | {"params": _plain_pickle.plain("model.params", model.params)}
-
-
-def _shapes(params: Any) -> dict[str, tuple[int, ...]] | None:
-    return {key: np.shape(w) for key, w in params.items()} if isinstance(params, dict) else None
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
-    return np.array_equal(a, b)
 
 
 def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:

@@ -251,8 +251,8 @@ def test_checkpoint_is_plain_data(tmp_path):
         assert list(checkpoint) == [
             "model",
             "update_rule",
-            "lr_decay",
             "optim_config",
+            "lr_decay",
             "batch_size",
             "num_train_samples",
             "num_val_samples",
@@ -391,8 +391,8 @@ def test_resuming_with_other_arguments(kwargs, message, tmp_path):
     ("key", "value", "message"),
     [
         ("optim_configs", None, "it lacks optim_configs, epoch$"),
-        ("epoch", "3", "must hold a int as epoch; got str"),
-        ("loss_history", np.zeros(3), "must hold a list as loss_history; got ndarray"),
+        ("epoch", "3", "must hold epoch of type int; got str"),
+        ("loss_history", np.zeros(3), "must hold loss_history of type list; got ndarray"),
         ("best_params", {"W1": np.zeros(3)}, r"parameters of the model's shapes, .*got .*\(3,\)"),
         ("model", {"params": {}}, r"parameters of the model's shapes, .*got {}"),
         ("optim_configs", {}, r"optim_configs of the parameters \['W1', .*; got \[\]"),
