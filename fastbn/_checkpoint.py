@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+import os
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ PROGRESS = {
     "val_acc_history": list,
 }
 _TYPES = {"model": dict, "update_rule": str, "random_state": dict, **PROGRESS}
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The dict in a pickle, with a model in it; a ValueError if it is none."""
+    with open(path, "rb") as file:
+        checkpoint = _plain_pickle.load(file, names=True)
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+        raise ValueError(f"{os.fspath(path)} is not a checkpoint: it must hold a dict with a model")
+    return checkpoint
 
 
 def state_of(model: Any) -> dict[str, Any]:

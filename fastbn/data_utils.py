@@ -1,4 +1,5 @@
-"""Data sets: CIFAR-10 from a folder, and the small digits that come with scikit-learn.
+"""Data sets: CIFAR-10 and TinyImageNet from folders, some images of ImageNet, and the small digits
+that come with scikit-learn.
 
 The CIFAR-10 batches are pickles, and an ordinary unpickler runs whatever code a pickle names.
 The one here knows nothing but plain arrays, so that a data folder from anywhere can be opened.
@@ -7,20 +8,18 @@ The one here knows nothing but plain arrays, so that a data folder from anywhere
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _check, _plain_pickle
+from . import _check, _checkpoint, _cifar10, _plain_pickle, _tiny_imagenet
 
-# Where the course's get_datasets.sh puts the batches, seen from an assignment's folder; then two
-# natural places for whoever downloads them by hand.
-_CIFAR10_DIRS = tuple(
-    os.path.join(*parent, "cifar-10-batches-py")
-    for parent in (("cs231n", "datasets"), ("datasets",), (os.curdir,))
-)
-_CIFAR10_IMAGE = (3, 32, 32)
+# Where the course's get_datasets.sh puts data, seen from an assignment's folder; then two natural
+# places for whoever downloads them by hand.
+_DATASETS = (os.path.join("cs231n", "datasets"), "datasets", os.curdir)
 
 Data = dict[str, npt.NDArray[Any]]
 
@@ -73,7 +72,7 @@ def load_CIFAR_batch(
     ValueError
         If it is not a batch, or cut short.
     """
-    pixels, labels = _read_batch(filename)
+    pixels, labels = _cifar10.read_batch(filename)
     return pixels.transpose(0, 2, 3, 1).astype(np.float64, order="C"), labels
 
 
@@ -154,7 +153,9 @@ def get_CIFAR10_data(
     TypeError
         If a count is not an integer.
     """
-    X, y, X_test, y_test = load_CIFAR10(_find_CIFAR10() if cifar10_dir is None else cifar10_dir)
+    if cifar10_dir is None:
+        cifar10_dir = _find("cifar-10-batches-py", "cifar10_dir")
+    X, y, X_test, y_test = load_CIFAR10(cifar10_dir)
     return _split(
         (X.transpose(0, 3, 1, 2), y),
         (X_test.transpose(0, 3, 1, 2), y_test),
@@ -163,6 +164,140 @@ def get_CIFAR10_data(
         num_test,
         subtract_mean,
     )
+
+
+def load_tiny_imagenet(
+    path: str | os.PathLike[str], dtype: npt.DTypeLike = np.float32, subtract_mean: bool = True
+) -> dict[str, Any]:
+    """Read TinyImageNet, in any of its sizes (TinyImageNet-100-A, -100-B, -200).
+
+    Parameters
+    ----------
+    path : str or path-like
+        Its folder, with ``wnids.txt``, ``words.txt``, ``train``, ``val`` and ``test``.
+    dtype : dtype, default numpy.float32
+        Floating dtype of the images. 100000 of them are 4.9 GB in float32.
+    subtract_mean : bool, default True
+        Subtract the mean training image from all three sets.
+
+    Returns
+    -------
+    dict
+        ``class_names``, a list of words for every class; ``X_train``, ``X_val`` and ``X_test``,
+        (N, 3, 64, 64), with ``y_train``, ``y_val`` and ``y_test``, int64 (N,); and ``mean_image``,
+        (3, 64, 64). Classes are numbered in the order of ``wnids.txt``; test images are in that of
+        their names, and ``y_test`` is None where the folder does not tell.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or one of its files is missing.
+    ValueError
+        If a file does not hold what it should, or is cut short.
+    TypeError
+        If `dtype` is not a floating one.
+    ImportError
+        If Pillow is not installed.
+    """
+    if not np.issubdtype(np.dtype(dtype), np.floating):
+        raise TypeError(f"dtype must be a floating dtype; got {dtype!r}")
+    data = _tiny_imagenet.read(os.fspath(path), dtype)
+    # In float64: a float32 sum of 100000 pixels has lost its third decimal.
+    mean = data["X_train"].mean(axis=0, dtype=np.float64).astype(dtype)
+    if subtract_mean:
+        for key in ("X_train", "X_val", "X_test"):
+            data[key] -= mean
+    return {**data, "mean_image": mean}
+
+
+def load_imagenet_val(
+    num: int | None = None, imagenet_file: str | os.PathLike[str] | None = None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], dict[int, str]]:
+    """Read the handful of validation images of ImageNet that the course hands out.
+
+    Parameters
+    ----------
+    num : int, optional
+        The first so many images; all of the 25 by default.
+    imagenet_file : str or path-like, optional
+        The file. By default the first that exists of ``cs231n/datasets/imagenet_val_25.npz``,
+        ``datasets/imagenet_val_25.npz`` and ``imagenet_val_25.npz`` in the current folder.
+
+    Returns
+    -------
+    X : ndarray (num, 224, 224, 3)
+        Images, as they are in the file.
+    y : ndarray of int, (num,)
+        Classes.
+    class_names : dict of int to str
+        Their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it does not hold such data, or is cut short. Nothing in it is run.
+    TypeError
+        If `num` is not an integer.
+    """
+    if num is not None:
+        _check.integer("num", num, 0)
+    if imagenet_file is None:
+        imagenet_file = _find("imagenet_val_25.npz", "imagenet_file")
+    name = os.fspath(imagenet_file)
+    try:
+        with zipfile.ZipFile(imagenet_file) as archive:
+            X, y, label_map = (_member(archive, key) for key in ("X", "y", "label_map"))
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
+        raise ValueError(f"{name} is not a readable npz of images: {error}") from error
+    class_names = label_map.item() if label_map.shape == () else None
+    if X.ndim != 4 or y.shape != X.shape[:1] or not isinstance(class_names, dict):
+        raise ValueError(
+            f"{name} must hold images (N, H, W, 3) as X, N classes as y and a dict as label_map; "
+            f"got {X.shape}, {y.shape} and {type(class_names).__name__}"
+        )
+    return X[:num], y[:num], class_names
+
+
+def _member(archive: zipfile.ZipFile, key: str) -> npt.NDArray[Any]:
+    with archive.open(f"{key}.npy") as file:
+        return _plain_pickle.load_npy(file)
+
+
+def load_models(models_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """Read the models out of all checkpoints in a folder.
+
+    Parameters
+    ----------
+    models_dir : str or path-like
+        The folder. Files that are no pickles (a README, say) are passed over, but for those named
+        ``.pkl`` or ``.pickle``.
+
+    Returns
+    -------
+    dict
+        File name to model: the dict of its attributes (``params`` among them), as in
+        :func:`fastbn.solver.load_checkpoint`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If a checkpoint is damaged, has no model, or would have to call something to be read.
+    """
+    models = {}
+    for name in sorted(os.listdir(models_dir)):
+        path = os.path.join(models_dir, name)
+        if not os.path.isfile(path):
+            continue
+        try:
+            models[name] = _checkpoint.read(path)["model"]
+        except ValueError:
+            if name.endswith((".pkl", ".pickle")):
+                raise
+    return models
 
 
 def get_digits_data(
@@ -263,54 +398,11 @@ def _split(
     return data
 
 
-def _find_CIFAR10() -> str:
-    for folder in _CIFAR10_DIRS:
-        if os.path.isdir(folder):
-            return folder
+def _find(name: str, argument: str) -> str:
+    """The first place of data that has `name`; `argument` says it otherwise."""
+    for folder in _DATASETS:
+        if os.path.exists(os.path.join(folder, name)):
+            return os.path.join(folder, name)
     raise FileNotFoundError(
-        f"no CIFAR-10 batches in {' or '.join(_CIFAR10_DIRS)} of {os.getcwd()!r}; pass cifar10_dir"
+        f"no {name} in {', '.join(_DATASETS)} of {os.getcwd()!r}; pass {argument}"
     )
-
-
-def _read_batch(
-    filename: str | os.PathLike[str],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return the pixels (N, 3, 32, 32) and classes (N,) of a batch, checked."""
-    try:
-        with open(filename, "rb") as file:
-            batch = load_pickle(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no such CIFAR-10 batch: {os.fspath(filename)!r}") from None
-    name = os.fspath(filename)
-    if not isinstance(batch, dict) or "data" not in batch or "labels" not in batch:
-        raise ValueError(
-            f"{name} is not a CIFAR-10 batch: it must hold a dict with the keys data and labels"
-        )
-    pixels = _flat_array(batch["data"])
-    size = int(np.prod(_CIFAR10_IMAGE))
-    if pixels.ndim != 2 or pixels.shape[1] != size or pixels.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{name} is not a CIFAR-10 batch: data must be numbers of shape "
-            f"(N, {size}); got {pixels.dtype} of shape {pixels.shape}"
-        )
-    labels = _flat_array(batch["labels"])
-    if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} is not a CIFAR-10 batch: labels must be {len(pixels)} integers; "
-            f"got {labels.dtype} of shape {labels.shape}"
-        )
-    if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
-        raise ValueError(f"{name} is not a CIFAR-10 batch: labels must be one or more of 0 to 9")
-    return pixels.reshape(-1, *_CIFAR10_IMAGE), labels.astype(np.int64)
-
-
-def _flat_array(value: Any) -> npt.NDArray[Any]:
-    """An array as it is, a flat list as an array, anything else as an array of one object.
-
-    NumPy would walk into a nest of lists, which can be exponentially larger than its pickle.
-    """
-    if isinstance(value, np.ndarray):
-        return value
-    containers = list, tuple
-    flat = isinstance(value, containers) and not any(isinstance(v, containers) for v in value)
-    return np.asarray(value if flat else None)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _check, _checkpoint, _plain_pickle, optim
+from . import _check, _checkpoint, optim
 from ._atomic import atomic_write
 
 _DATA_KEYS = ("X_train", "y_train", "X_val", "y_val")
@@ -389,11 +389,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     attributes, and a function or class its name. What fastbn writes is plain data from the start;
     `pickle.load` gives the same dict.
     """
-    with open(path, "rb") as file:
-        checkpoint = _plain_pickle.load(file, names=True)
-    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
-        raise ValueError(f"{os.fspath(path)} is not a checkpoint: it must hold a dict with a model")
-    return checkpoint
+    return _checkpoint.read(path)
 
 
 def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:

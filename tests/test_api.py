@@ -96,11 +96,11 @@ STAR_NAMES = {
     "classifiers.fc_net": {*_LAYERS, "TwoLayerNet", "FullyConnectedNet"},
     "classifiers.cnn": {*_LAYERS, "ThreeLayerConvNet"},
     "optim": {"sgd", "sgd_momentum", "rmsprop", "adam"},
-    "solver": {"Solver"},
+    "solver": {"Solver", "load_checkpoint"},
     "gradient_check": {"rel_error", "grad_check_sparse",
                        *(f"eval_numerical_gradient{x}" for x in ("", "_array", "_blobs", "_net"))},
     "data_utils": {"load_pickle", "load_CIFAR_batch", "load_CIFAR10", "get_CIFAR10_data",
-                   "get_digits_data"},
+                   "get_digits_data", "load_tiny_imagenet", "load_imagenet_val", "load_models"},
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 folders, the digits, and pickles that want to do more than hold arrays."""
+"""Data in folders, the digits, and pickles that want to do more than hold arrays."""
 
 import io
 import pickle
@@ -7,13 +7,17 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastbn.data_utils import (
     get_CIFAR10_data,
     get_digits_data,
     load_CIFAR10,
     load_CIFAR_batch,
+    load_imagenet_val,
+    load_models,
     load_pickle,
+    load_tiny_imagenet,
 )
 
 NAMES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
@@ -235,7 +239,7 @@ def test_split_of_cifar(cifar):
 def test_default_folder(cifar, tmp_path_factory, monkeypatch):
     root = tmp_path_factory.mktemp("assignment2")
     monkeypatch.chdir(root)
-    with pytest.raises(FileNotFoundError, match="no CIFAR-10 batches in .*pass cifar10_dir"):
+    with pytest.raises(FileNotFoundError, match="no cifar-10-batches-py in .*pass cifar10_dir"):
         get_CIFAR10_data()
     (root / "cs231n" / "datasets").mkdir(parents=True)
     (root / "cs231n" / "datasets" / "cifar-10-batches-py").symlink_to(cifar[0])
@@ -339,3 +343,216 @@ def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r"pip install 'fastbn\[train\]'"):
         get_digits_data()
+
+
+# TinyImageNet
+
+WNIDS = ["n02", "n01", "n03"]
+
+
+def write_image(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, format="PNG")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A folder of three classes; PNG files, whose pixels are exact. The pixels of each set."""
+    rng = np.random.RandomState(3)
+    (tmp_path / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
+    words = {"n01": "goldfish, Carassius auratus", "n02": "tench", "n03": "é", "n09": "other"}
+    (tmp_path / "words.txt").write_text(
+        "".join(f"{wnid}\t{names}\n" for wnid, names in words.items()), encoding="utf-8"
+    )
+    pixels = {"train": [], "val": [], "test": []}
+    for wnid in WNIDS:
+        lines = []
+        for number in (1, 0):
+            image = rng.randint(256, size=(64, 64, 3)).astype(np.uint8)
+            name = f"{wnid}_{number}.JPEG"
+            write_image(tmp_path / "train" / wnid / "images" / name, image)
+            lines.append(f"{name}\t0\t10\t62\t61\n")
+            pixels["train"].append(image)
+        (tmp_path / "train" / wnid / f"{wnid}_boxes.txt").write_text("".join(lines))
+    annotations = []
+    for name, wnid in (("val_1.JPEG", "n03"), ("val_0.JPEG", "n02")):
+        image = rng.randint(256, size=(64, 64)).astype(np.uint8)  # grey
+        write_image(tmp_path / "val" / "images" / name, image)
+        annotations.append(f"{name}\t{wnid}\t0\t0\t63\t63\n")
+        pixels["val"].append(np.stack([image] * 3, axis=2))
+    (tmp_path / "val" / "val_annotations.txt").write_text("".join(annotations))
+    for number in range(3):
+        image = rng.randint(256, size=(64, 64, 3)).astype(np.uint8)
+        write_image(tmp_path / "test" / "images" / f"test_{number}.JPEG", image)
+        pixels["test"].append(image)
+    return tmp_path, {key: np.stack(images) for key, images in pixels.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiny_imagenet(tiny, dtype):
+    folder, pixels = tiny
+    data = load_tiny_imagenet(folder, dtype, subtract_mean=False)
+    assert set(data) == {
+        "class_names",
+        "mean_image",
+        *(f"{letter}_{key}" for letter in "Xy" for key in pixels),
+    }
+    assert data["class_names"] == [["tench"], ["goldfish", "Carassius auratus"], ["é"]]
+    for key, images in pixels.items():
+        X = data[f"X_{key}"]
+        assert X.dtype == dtype and X.flags.c_contiguous
+        np.testing.assert_array_equal(X, images.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(data["y_train"], [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(data["y_val"], [2, 0])
+    assert data["y_train"].dtype == data["y_val"].dtype == np.int64
+    assert data["y_test"] is None
+    mean = pixels["train"].mean(axis=0).transpose(2, 0, 1).astype(dtype)
+    np.testing.assert_array_equal(data["mean_image"], mean)
+    assert data["mean_image"].dtype == dtype
+
+    centred = load_tiny_imagenet(str(folder), dtype)
+    for key in pixels:
+        np.testing.assert_array_equal(centred[f"X_{key}"], data[f"X_{key}"] - mean)
+
+
+def test_annotated_test_images(tiny):
+    folder, pixels = tiny
+    path = folder / "test" / "test_annotations.txt"
+    path.write_text("test_2.JPEG\tn01\ntest_0.JPEG\tn03\ntest_1.JPEG\tn02\n")
+    data = load_tiny_imagenet(folder, subtract_mean=False)
+    np.testing.assert_array_equal(data["y_test"], [2, 0, 1])
+    np.testing.assert_array_equal(data["X_test"], pixels["test"].transpose(0, 3, 1, 2))
+    path.write_text("test_2.JPEG\tn01\n")
+    with pytest.raises(ValueError, match="an annotation for every test image, .* none for .*_0"):
+        load_tiny_imagenet(folder)
+
+
+def test_jpeg_of_tiny_imagenet(tiny):
+    folder, _ = tiny
+    image = np.full((64, 64, 3), 77, np.uint8)
+    Image.fromarray(image).save(folder / "val" / "images" / "val_1.JPEG", quality=95)
+    data = load_tiny_imagenet(folder, subtract_mean=False)
+    np.testing.assert_array_equal(data["X_val"][0], 77)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+VAL = "val/images/val_1.JPEG"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (VAL, cut, "val_1.JPEG is not a readable image: .*truncated"),
+        (VAL, lambda p: p.write_bytes(b""), "val_1.JPEG is not a readable image: cannot identify"),
+        (VAL, lambda p: p.write_text("GIF89a"), "val_1.JPEG is not a readable image"),
+        (
+            VAL,
+            lambda p: write_image(p, np.zeros((32, 64), np.uint8)),
+            "val_1.JPEG is not a readable image: it must be 64 x 64; got 64 x 32",
+        ),
+        ("words.txt", lambda p: p.write_text("n01\tfish\nn02\n"), "2 fields .* line 2 is \\['n02'"),
+        ("words.txt", lambda p: p.write_text("n01\tfish\n"), "line for every class .* 'n02'"),
+        ("words.txt", lambda p: p.write_bytes(b"\xff\xfe\t\xff"), "words.txt is not a text file"),
+        (
+            "val/val_annotations.txt",
+            lambda p: p.write_text("val_1.JPEG\tn77\n"),
+            "val_annotations.txt must name classes of wnids.txt; got 'n77'",
+        ),
+        ("val/val_annotations.txt", lambda p: p.write_text(""), "at least one image for val"),
+    ],
+)
+def test_damaged_tiny_imagenet(tiny, name, change, message):
+    change(tiny[0] / name)
+    with pytest.raises(ValueError, match=message):
+        load_tiny_imagenet(tiny[0])
+
+
+def test_missing_parts_of_tiny_imagenet(tiny, monkeypatch):
+    folder, _ = tiny
+    with pytest.raises(TypeError, match="dtype must be a floating dtype; got <class 'int'>"):
+        load_tiny_imagenet(folder, int)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "PIL", None)
+        with pytest.raises(ImportError, match=r"Pillow.*pip install 'fastbn\[images\]'"):
+            load_tiny_imagenet(folder)
+    for name in ("train/n01/images/n01_0.JPEG", "val/val_annotations.txt", "wnids.txt"):
+        (folder / name).unlink()
+        with pytest.raises(FileNotFoundError, match=name.split("/")[-1]):
+            load_tiny_imagenet(folder)
+
+
+# The images of ImageNet
+
+
+def imagenet(path, **changes):
+    arrays = {
+        "X": np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3),
+        "y": np.array([7, 1, 3]),
+        "label_map": np.array({7: "cock", 1: "goldfish, é", 3: "tiger shark"}),
+    } | changes
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return arrays
+
+
+def test_imagenet_val(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no imagenet_val_25.npz .*pass imagenet_file"):
+        load_imagenet_val()
+    (tmp_path / "cs231n" / "datasets").mkdir(parents=True)
+    path = tmp_path / "cs231n" / "datasets" / "imagenet_val_25.npz"
+    arrays = imagenet(path)
+    for num in (None, 2, 9):
+        X, y, class_names = load_imagenet_val(num)
+        np.testing.assert_array_equal(X, arrays["X"][:num], strict=True)
+        np.testing.assert_array_equal(y, arrays["y"][:num], strict=True)
+        assert class_names == {7: "cock", 1: "goldfish, é", 3: "tiger shark"}
+    with pytest.raises(ValueError, match="num must be at least 0; got -1"):
+        load_imagenet_val(-1)
+    with pytest.raises(TypeError, match="num must be an integer; got 'all'"):
+        load_imagenet_val("all", path)
+
+
+def test_damaged_imagenet_val(tmp_path):
+    path, target = tmp_path / "images.npz", tmp_path / "created"
+    imagenet(path)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:-30], whole[:200]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="images.npz is not a readable npz of images"):
+            load_imagenet_val(imagenet_file=path)
+    for changes, message in (
+        ({"y": None}, "is not a readable npz of images: .*y.npy"),
+        ({"y": np.zeros(4)}, r"N classes as y and a dict as label_map; got .*\(4,\)"),
+        ({"X": np.zeros((3, 4))}, r"must hold images \(N, H, W, 3\) as X"),
+        ({"label_map": np.zeros(2)}, "a dict as label_map; got .* NoneType"),
+        ({"label_map": np.array([{}, {}])}, "a dict as label_map; got .* NoneType"),
+        ({"label_map": np.array(Evil(open, str(target), "w"))}, "it calls io.open"),
+    ):
+        imagenet(path, **changes)
+        with pytest.raises(ValueError, match=message):
+            load_imagenet_val(imagenet_file=path)
+    assert not target.exists()
+
+
+# Models
+
+
+def test_load_models(tmp_path):
+    for name, reg in (("b.pkl", 0.5), ("a", 1.5)):
+        model = {"params": {"W1": np.full((2, 3), reg)}, "reg": reg}
+        (tmp_path / name).write_bytes(pickle.dumps({"model": model, "epoch": 1}))
+    (tmp_path / "README.txt").write_text("What these are.")
+    (tmp_path / "folder").mkdir()
+    models = load_models(tmp_path)
+    assert list(models) == ["a", "b.pkl"]
+    assert models["a"]["reg"] == 1.5
+    np.testing.assert_array_equal(models["b.pkl"]["params"]["W1"], np.full((2, 3), 0.5))
+    for content in (b"\x80", pickle.dumps({"epoch": 1}), pickle.dumps({"model": Evil(print)})):
+        (tmp_path / "c.pkl").write_bytes(content)
+        with pytest.raises(ValueError, match="c.pkl is not a"):
+            load_models(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_models(tmp_path / "nowhere")
