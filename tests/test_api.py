@@ -226,6 +226,7 @@ FLOORS = {
     "fast_layers": 2,
     "im2col": 2,
     "im2col_cython": 2,
+    "convert": 2,
     "layer_utils": 3,
     "classifiers": 4,
     "experiments": 5,
