@@ -3,18 +3,38 @@
 Every rule has the signature ``rule(w, dw, config=None) -> (next_w, config)``. `config` holds the
 hyperparameters and the state of one parameter: what is missing is filled in with the default,
 and the same dict is returned, updated, to be passed to the next call. `fastbn.solver.Solver`
-finds a rule by its name in this module.
+finds a rule by its name in this module. ``x`` and ``dx``, the names of `w` and `dw` in 2016 and
+2017, are taken as well.
 """
 
 # Underscored: what is public here and can be called is a rule.
+import functools as _functools
+from collections.abc import Callable as _Callable
 from typing import Any as _Any
 
 import numpy as np
 import numpy.typing as _npt
 
 _Config = dict[str, _Any]
+_Rule = _Callable[..., tuple[_npt.NDArray[np.floating], _Config]]
 
 
+def _either_spelling(rule: _Rule) -> _Rule:
+    """`rule`, which may be called with x and dx for w and dw."""
+
+    @_functools.wraps(rule)
+    def either(*args, **kwargs):
+        for old, new in (("x", "w"), ("dx", "dw")):
+            if old in kwargs:
+                if new in kwargs:
+                    raise TypeError(f"{new} and {old} are two spellings of one argument")
+                kwargs[new] = kwargs.pop(old)
+        return rule(*args, **kwargs)
+
+    return either
+
+
+@_either_spelling
 def sgd(
     w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
 ) -> tuple[_npt.NDArray[np.floating], _Config]:
@@ -48,6 +68,7 @@ def sgd(
     return w, config
 
 
+@_either_spelling
 def sgd_momentum(
     w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
 ) -> tuple[_npt.NDArray[np.floating], _Config]:
@@ -86,6 +107,7 @@ def sgd_momentum(
     return w + velocity, config
 
 
+@_either_spelling
 def rmsprop(
     w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
 ) -> tuple[_npt.NDArray[np.floating], _Config]:
@@ -126,6 +148,7 @@ def rmsprop(
     return w - step, config
 
 
+@_either_spelling
 def adam(
     w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
 ) -> tuple[_npt.NDArray[np.floating], _Config]:
@@ -140,7 +163,8 @@ def adam(
     config : dict, optional
         ``learning_rate`` (default 1e-3), ``beta1`` (default 0.9), ``beta2`` (default 0.999),
         ``epsilon`` (default 1e-8) and the state: ``m`` and ``v`` (default zeros, shape and dtype
-        of `w`) and the step count ``t`` (default 0, incremented before it is used).
+        of `w`) and the step count ``t`` (default 0, incremented before it is used; in 2017 it
+        started at 1, which changes every step: pass ``t=1`` for that year's figures).
 
     Returns
     -------

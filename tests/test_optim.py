@@ -1,5 +1,7 @@
 """Update rules: the published figures, dtypes, and what happens to the arguments."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,24 @@ def test_adam_first_step_is_one_learning_rate(weights):
     next_w, config = optim.adam(w, dw)
     np.testing.assert_allclose(w - next_w, 1e-3 * np.sign(dw), rtol=1e-6)
     assert config["t"] == 1
+
+
+@pytest.mark.parametrize("spelling", [("w", "dw"), ("x", "dx"), ("w", "dx")])
+def test_spellings(rule, spelling, weights):
+    w, dw = weights
+    expected, expected_config = rule(w.copy(), dw)
+    first, second = spelling
+    for next_w, config in (
+        rule(**{first: w.copy(), second: dw}),
+        rule(w.copy(), **{second: dw}, config={}),
+    ):
+        np.testing.assert_array_equal(next_w, expected)
+        assert config.keys() == expected_config.keys()
+    assert list(inspect.signature(rule).parameters) == ["w", "dw", "config"]
+    with pytest.raises(TypeError, match="dw and dx are two spellings of one argument"):
+        rule(w=w, dw=dw, dx=dw)
+    with pytest.raises(TypeError, match="multiple values for argument 'w'"):
+        rule(w, dw, x=w)
 
 
 def test_sgd_is_in_place(weights):
