@@ -8,6 +8,7 @@ import importlib
 import numpy as np
 import pytest
 
+from fastbn import layer_utils, layers
 from fastbn.classifiers import ThreeLayerConvNet
 from fastbn.gradient_check import eval_numerical_gradient, rel_error
 
@@ -17,6 +18,10 @@ def make(request):
     """A function that makes a net on one of the two sets of layers."""
     layers = importlib.import_module(f"fastbn.{request.param}")
     return type("Net", (ThreeLayerConvNet,), {"layers": layers})
+
+
+SIZE = {"pool_height": 2, "pool_width": 2}
+NORMALIZATIONS = (None, "batchnorm", "layernorm")
 
 
 def numerical_gradients(model, X, y, h=1e-6):
@@ -61,13 +66,18 @@ def test_published_gradients(make):
         assert errors[name] < 2 * published, name
 
 
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize(
     ("size", "filter_size"), [((6, 6), 3), ((5, 7), 3), ((6, 4), 1), ((6, 7), 2), ((7, 6), 5)]
 )
-def test_gradients(make, size, filter_size):
+def test_gradients(make, size, filter_size, normalization):
     np.random.seed(1)
     X, y = np.random.randn(4, 2, *size), np.random.randint(3, size=4)
-    model = make((2, *size), 3, filter_size, 5, 3, weight_scale=0.3, reg=0.2, dtype=np.float64)
+    options = {"reg": 0.2, "dtype": np.float64, "normalization": normalization}
+    model = make((2, *size), 3, filter_size, 5, 3, weight_scale=0.3, **options)
+    for name, value in model.params.items():
+        if name[0] != "W" and normalization:
+            value += 0.1 * np.random.randn(*value.shape)
     _, grads = model.loss(X, y)
     assert grads.keys() == model.params.keys()
     for name, numerical in numerical_gradients(model, X, y).items():
@@ -86,14 +96,24 @@ def test_dtypes(make, reg):
     assert model.loss(X)[0].dtype == np.float64
 
 
-def test_both_layers_agree():
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_both_layers_agree(normalization):
+    np.random.seed(1)
     X, y = np.random.randn(8, 3, 10, 10), np.random.randint(4, size=8)
     results = []
     for name in ("layers", "reference"):
         layers = importlib.import_module(f"fastbn.{name}")
         np.random.seed(2)
         model = type("Net", (ThreeLayerConvNet,), {"layers": layers})(
-            (3, 10, 10), 5, 3, 6, 4, weight_scale=0.1, reg=0.1, dtype=np.float64
+            (3, 10, 10),
+            5,
+            3,
+            6,
+            4,
+            weight_scale=0.1,
+            reg=0.1,
+            dtype=np.float64,
+            normalization=normalization,
         )
         results.append((model.loss(X, y), model.loss(X)))
     (fast, fast_scores), (plain, plain_scores) = results
@@ -101,6 +121,95 @@ def test_both_layers_agree():
     np.testing.assert_allclose(fast_scores, plain_scores, rtol=1e-11, atol=1e-12)
     for name, gradient in plain[1].items():
         np.testing.assert_allclose(fast[1][name], gradient, rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_is_the_composed_layers(normalization):
+    np.random.seed(4)
+    X, y = np.random.randn(6, 3, 8, 10), np.random.randint(4, size=6)
+    model = ThreeLayerConvNet(
+        (3, 8, 10), 5, 3, 7, 4, weight_scale=0.1, dtype=np.float64, normalization=normalization
+    )
+    loss, grads = model.loss(X, y)
+    W1, b1, W2, b2, W3, b3 = (model.params[f"{name}{i}"] for i in (1, 2, 3) for name in "Wb")
+    gamma1, beta1, gamma2, beta2 = np.ones(5), np.zeros(5), np.ones(7), np.zeros(7)
+    conv_param, pool_param = {"stride": 1, "pad": 1}, {**SIZE, "stride": 2}
+    bn_params = [{"mode": "train"}, {"mode": "train"}]
+    expected = {}
+    if normalization == "batchnorm":
+        out, conv_cache = layer_utils.conv_bn_relu_forward(
+            X, W1, b1, gamma1, beta1, conv_param, bn_params[0]
+        )
+        out, pool_cache = layers.max_pool_forward_fast(out, pool_param)
+        out, affine_cache = layer_utils.affine_bn_relu_forward(
+            out, W2, b2, gamma2, beta2, bn_params[1]
+        )
+    elif normalization == "layernorm":
+        out, conv_cache = layers.conv_forward_fast(X, W1, b1, conv_param)
+        images = out.reshape(6, -1)  # all of an image at once, gamma and beta by channel
+        images = (images - images.mean(axis=1, keepdims=True)) / np.sqrt(
+            images.var(axis=1, keepdims=True) + 1e-5
+        )
+        out, _ = layers.max_pool_forward_fast(np.maximum(0, images.reshape(out.shape)), pool_param)
+        out, affine_cache = layer_utils.affine_ln_relu_forward(out, W2, b2, gamma2, beta2, {})
+    else:
+        out, conv_cache = layer_utils.conv_relu_pool_forward(X, W1, b1, conv_param, pool_param)
+        out, affine_cache = layer_utils.affine_relu_forward(out, W2, b2)
+    scores, cache = layers.affine_forward(out, W3, b3)
+    expected_loss, dout = layers.softmax_loss(scores, y)
+    dout, expected["W3"], expected["b3"] = layers.affine_backward(dout, cache)
+    if normalization == "layernorm":
+        assert loss == pytest.approx(expected_loss, rel=1e-14)
+        result = layer_utils.affine_ln_relu_backward(dout, affine_cache)
+        for name, value in zip(("W2", "b2", "gamma2", "beta2"), result[1:], strict=True):
+            np.testing.assert_allclose(grads[name], value, rtol=0, atol=1e-13, err_msg=name)
+        return
+    if normalization == "batchnorm":
+        dout, *parameters = layer_utils.affine_bn_relu_backward(dout, affine_cache)
+        expected |= zip(("W2", "b2", "gamma2", "beta2"), parameters, strict=True)
+        dout = layers.max_pool_backward_fast(dout, pool_cache)
+        _, *parameters = layer_utils.conv_bn_relu_backward(dout, conv_cache)
+        expected |= zip(("W1", "b1", "gamma1", "beta1"), parameters, strict=True)
+        for ours, theirs in zip(model.bn_params, bn_params, strict=True):
+            for key in ("running_mean", "running_var"):
+                np.testing.assert_array_equal(ours[key], theirs[key])
+    else:
+        dout, *parameters = layer_utils.affine_relu_backward(dout, affine_cache)
+        expected |= zip(("W2", "b2"), parameters, strict=True)
+        _, *parameters = layer_utils.conv_relu_pool_backward(dout, conv_cache)
+        expected |= zip(("W1", "b1"), parameters, strict=True)
+    assert loss == expected_loss and grads.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(grads[name], value, err_msg=name)
+
+
+def test_normalized_net(make):
+    np.random.seed(6)
+    model = make((2, 6, 6), 3, 3, 5, 4, dtype=np.float64, use_batchnorm=True)
+    assert model.normalization == "batchnorm" and model.bn_params == [{"mode": "train"}] * 2
+    shapes = {name: value.shape for name, value in model.params.items() if name[0] in "gb"}
+    assert shapes == {
+        "b1": (3,),
+        "gamma1": (3,),
+        "beta1": (3,),
+        "b2": (5,),
+        "gamma2": (5,),
+        "beta2": (5,),
+        "b3": (4,),
+    }
+    X, y = np.random.randn(8, 2, 6, 6), np.random.randint(4, size=8)
+    model.loss(X, y)
+    statistics = [param["running_mean"].copy() for param in model.bn_params]
+    assert [len(mean) for mean in statistics] == [3, 5]
+    scores = model.loss(X)
+    assert [param["mode"] for param in model.bn_params] == ["test"] * 2
+    # A row's scores do not depend on the others.
+    np.testing.assert_allclose(model.loss(X[:3]), scores[:3], rtol=1e-11, atol=1e-14)
+    for param, mean in zip(model.bn_params, statistics, strict=True):
+        np.testing.assert_array_equal(param["running_mean"], mean)
+    assert ThreeLayerConvNet(normalization="layernorm").bn_params == [{}, {}]
+    plain = ThreeLayerConvNet(use_batchnorm=False)
+    assert plain.normalization is None and plain.bn_params == []
 
 
 def test_defaults():
@@ -122,11 +231,14 @@ def test_defaults():
         np.testing.assert_array_equal(model.params[name], expected)
 
 
-def test_save_and_load(tmp_path):
-    model, other = (ThreeLayerConvNet((2, 6, 6), 3, 3, 5, 3, weight_scale=0.3) for _ in range(2))
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_save_and_load(normalization, tmp_path):
+    options = {"weight_scale": 0.3, "normalization": normalization}
+    model, other = (ThreeLayerConvNet((2, 6, 6), 3, 3, 5, 3, **options) for _ in range(2))
+    X = np.random.randn(4, 2, 6, 6)
+    model.loss(X, np.arange(4) % 3)
     model.save(tmp_path / "net")
     other.load(tmp_path / "net")
-    X = np.random.randn(4, 2, 6, 6)
     np.testing.assert_array_equal(other.loss(X), model.loss(X))
     with pytest.raises(ValueError, match="net must hold the parameters"):
         ThreeLayerConvNet((2, 6, 6), 4, 3, 5, 3).load(tmp_path / "net")
@@ -144,6 +256,8 @@ def test_save_and_load(tmp_path):
         ({"num_classes": 0}, ValueError, "num_classes must be at least 1; got 0"),
         ({"weight_scale": "big"}, TypeError, "weight_scale must be a number; got 'big'"),
         ({"reg": np.nan}, ValueError, "reg must be finite and not negative; got nan"),
+        ({"normalization": "groupnorm"}, ValueError, 'must be "batchnorm", "layernorm" or None'),
+        ({"normalization": "batchnorm", "use_batchnorm": True}, TypeError, "two spellings"),
         ({"dtype": "complex64"}, TypeError, "dtype must be a floating dtype; got 'complex64'"),
     ],
 )

@@ -397,17 +397,43 @@ def test_load_refuses_what_does_not_fit(tmp_path):
         FullyConnectedNet([6, 5], 12, 3, normalization="batchnorm").load(tmp_path / "bad.npz")
 
 
+def test_load_of_the_courses_file(tmp_path):
+    model, other = TwoLayerNet(4, 7, 3, weight_scale=0.3), TwoLayerNet(4, 7, 3)
+    np.save(tmp_path / "best.npy", model.params)  # as the course's nets do
+    other.load(tmp_path / "best.npy")
+    for name, value in model.params.items():
+        np.testing.assert_array_equal(other.params[name], value, strict=True)
+    with pytest.raises(ValueError, match=r"best.npy must hold the parameters {'W1': \(4, 8\)"):
+        TwoLayerNet(4, 8, 3).load(tmp_path / "best.npy")
+    with pytest.raises(ValueError, match="best.npy must hold the parameters .*'gamma1'"):
+        FullyConnectedNet([7], 4, 3, normalization="batchnorm").load(tmp_path / "best.npy")
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
 def test_load_refuses_other_files(tmp_path):
     model = TwoLayerNet(4, 7, 3)
+    np.save(tmp_path / "evil.npy", {"W1": Evil(tmp_path / "created")})
+    np.save(tmp_path / "list.npy", np.array([model.params]))
+    np.save(tmp_path / "number.npy", {"W1": 3})
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "list.npy").read_bytes()[:-50])
     np.savez(tmp_path / "object.npz", W1=np.array([{}], dtype=object))
     np.save(tmp_path / "array.npy", np.zeros(3))
     (tmp_path / "text").write_text("not arrays")
     (tmp_path / "empty").write_bytes(b"")
     model.save(tmp_path / "whole")
     (tmp_path / "half").write_bytes((tmp_path / "whole").read_bytes()[:300])
-    for name in ("object.npz", "array.npy", "text", "empty", "half"):
+    npy = ("evil.npy", "list.npy", "number.npy", "cut.npy")
+    for name in ("object.npz", "array.npy", "text", "empty", "half", *npy):
         with pytest.raises(ValueError, match="is not an npz file of plain arrays"):
             model.load(tmp_path / name)
+    assert not (tmp_path / "created").exists()
     with pytest.raises(FileNotFoundError):
         model.load(tmp_path / "nowhere")
 

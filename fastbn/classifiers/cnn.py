@@ -21,7 +21,7 @@ _POOL_PARAM = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class ThreeLayerConvNet(_base.Net):
-    """conv - relu - 2x2 max pool - affine - relu - affine - softmax.
+    """conv - [norm] - relu - 2x2 max pool - affine - [norm] - relu - affine - softmax.
 
     Parameters
     ----------
@@ -42,13 +42,22 @@ class ThreeLayerConvNet(_base.Net):
     dtype : dtype, default numpy.float32
         Floating dtype of the parameters. Samples are *not* cast to it: with float64 images
         the net computes in float64.
+    normalization : {"batchnorm", "layernorm", None}, default None
+        What stands between a convolution or affine layer and its relu. After the convolution,
+        that is the spatial batch normalization, or the group normalization with one group, which
+        normalizes all of an image.
+    use_batchnorm : bool, optional
+        The spelling of 2016 and 2017: True is ``normalization="batchnorm"``.
 
     Attributes
     ----------
     params : dict
         ``W1`` (F, C, S, S), ``b1`` (F,), ``W2`` (F * (H // 2) * (W // 2), hidden_dim) for odd S,
-        ``b2`` (hidden_dim,), ``W3`` (hidden_dim, num_classes) and ``b3`` (num_classes,).
-    reg, dtype
+        ``b2`` (hidden_dim,), ``W3`` (hidden_dim, num_classes) and ``b3`` (num_classes,). With a
+        normalization also ``gamma1`` and ``beta1`` (F,), ``gamma2`` and ``beta2`` (hidden_dim,).
+    bn_params : list of dict
+        One for every normalization layer; with batchnorm they hold the running statistics.
+    reg, dtype, normalization
         As passed.
     layers : module
         Class attribute: where the layer functions come from, `fastbn.layers`.
@@ -56,10 +65,10 @@ class ThreeLayerConvNet(_base.Net):
     Raises
     ------
     ValueError
-        If a size is below 1, the image is too small for the filter or the pool, or
-        `weight_scale` or `reg` is negative or not finite.
+        For an unknown normalization, a size below 1, an image too small for the filter or the
+        pool, or a `weight_scale` or `reg` that is negative or not finite.
     TypeError
-        If an argument has the wrong type.
+        If an argument has the wrong type, or is given in both of its spellings.
 
     Notes
     -----
@@ -76,8 +85,11 @@ class ThreeLayerConvNet(_base.Net):
         weight_scale: float = 1e-3,
         reg: float = 0.0,
         dtype: _npt.DTypeLike = np.float32,
+        *,
+        normalization: str | None = None,
+        use_batchnorm: bool | None = None,
     ) -> None:
-        super().__init__(reg)
+        super().__init__(reg, normalization, use_batchnorm)
         self.dtype = _base.check_dtype(dtype)
         if np.shape(input_dim) != (3,):
             raise ValueError(f"input_dim must be (channels, height, width); got {input_dim!r}")
@@ -102,7 +114,11 @@ class ThreeLayerConvNet(_base.Net):
         }
         for i, shape in shapes.items():
             self.params[f"W{i}"] = (np.random.randn(*shape) * scale).astype(self.dtype)
-            self.params[f"b{i}"] = np.zeros(shape[0] if i == 1 else shape[1], self.dtype)
+            size = shape[0] if i == 1 else shape[1]
+            self.params[f"b{i}"] = np.zeros(size, self.dtype)
+            if self.normalization and i < 3:
+                self._add_normalization(i, size)
+        self._set_mode("train")
 
     def loss(
         self, X: _npt.NDArray[_Any], y: _npt.NDArray[np.integer] | None = None
@@ -114,7 +130,7 @@ class ThreeLayerConvNet(_base.Net):
         X : ndarray (N, C, H, W)
             Images.
         y : ndarray of int, (N,), optional
-            Classes.
+            Classes. With them, a batch normalization runs in training mode, without in test mode.
 
         Returns
         -------
@@ -123,13 +139,25 @@ class ThreeLayerConvNet(_base.Net):
         loss, grads : float and dict
             Otherwise; one gradient for every parameter, under the same name.
         """
+        self._set_mode("test" if y is None else "train")
         layers, params = self.layers, self.params
         # Keeps the size of the image, if that of the filter is odd.
         conv_param = {"stride": 1, "pad": (params["W1"].shape[2] - 1) // 2}
         out, conv_cache = layers.conv_forward_fast(X, params["W1"], params["b1"], conv_param)
+        if self.normalization:
+            forward = self._spatial("forward")
+            groups = () if self.normalization == "batchnorm" else (1,)
+            out, norm_cache = forward(
+                out, params["gamma1"], params["beta1"], *groups, self.bn_params[0]
+            )
         out, relu_pool_cache = self._relu_pool("forward")(out, _POOL_PARAM)
         out, hidden_cache = layers.affine_forward(out, params["W2"], params["b2"])
-        out, hidden_relu_cache = layers.relu_forward(out)
+        if self.normalization:
+            out, hidden_relu_cache = self._norm_relu("forward")(
+                out, params["gamma2"], params["beta2"], self.bn_params[1]
+            )
+        else:
+            out, hidden_relu_cache = layers.relu_forward(out)
         scores, scores_cache = layers.affine_forward(out, params["W3"], params["b3"])
         if y is None:
             return scores
@@ -137,11 +165,23 @@ class ThreeLayerConvNet(_base.Net):
         grads: _base.Arrays = {}
         loss, dout = layers.softmax_loss(scores, y)
         dout, grads["W3"], grads["b3"] = layers.affine_backward(dout, scores_cache)
-        dout = layers.relu_backward(dout, hidden_relu_cache)
+        if self.normalization:
+            backward = self._norm_relu("backward")
+            dout, grads["gamma2"], grads["beta2"] = backward(dout, hidden_relu_cache)
+        else:
+            dout = layers.relu_backward(dout, hidden_relu_cache)
         dout, grads["W2"], grads["b2"] = layers.affine_backward(dout, hidden_cache)
         dout = self._relu_pool("backward")(dout, relu_pool_cache)
+        if self.normalization:
+            backward = self._spatial("backward")
+            dout, grads["gamma1"], grads["beta1"] = backward(dout, norm_cache)
         _, grads["W1"], grads["b1"] = layers.conv_backward_fast(dout, conv_cache)
         return loss + self._weight_decay(grads), grads
+
+    def _spatial(self, direction):
+        """The normalization of images."""
+        name = "batchnorm" if self.normalization == "batchnorm" else "groupnorm"
+        return getattr(self.layers, f"spatial_{name}_{direction}")
 
     def _relu_pool(self, direction):
         """relu and the pooling after it: in one if `layers` are the compiled ones."""

@@ -13,10 +13,7 @@ import numpy.typing as _npt
 from .. import _check, _convention
 from ..layer_utils import *
 from ..layers import *
-from ..layers import _fused
 from . import _base
-
-_STATISTICS = ("running_mean", "running_var")
 
 
 class TwoLayerNet(_base.Net):
@@ -188,12 +185,11 @@ class FullyConnectedNet(_base.Net):
         dropout: float | None = None,
         use_batchnorm: bool | None = None,
     ) -> None:
-        super().__init__(reg)
         if isinstance(normalization, bool) and dropout is use_batchnorm is None:
             # By position, as in 2016 and 2017: dropout, use_batchnorm.
             dropout, use_batchnorm = dropout_keep_ratio, normalization
             dropout_keep_ratio, normalization = 1, None
-        self.normalization = _one_normalization(normalization, use_batchnorm)
+        super().__init__(reg, normalization, use_batchnorm)
         self.dtype = _base.check_dtype(dtype)
         p = _one_dropout(dropout_keep_ratio, dropout, use_batchnorm)
         scale = _base.check_number("weight_scale", weight_scale)
@@ -207,8 +203,7 @@ class FullyConnectedNet(_base.Net):
             self.params[f"W{i}"] = weights.astype(self.dtype)
             self.params[f"b{i}"] = np.zeros(dims[i], self.dtype)
             if self.normalization and i < self.num_layers:
-                self.params[f"gamma{i}"] = np.ones(dims[i], self.dtype)
-                self.params[f"beta{i}"] = np.zeros(dims[i], self.dtype)
+                self._add_normalization(i, dims[i])
 
         self.use_dropout = p is not None
         self.dropout_param: dict[str, _Any] = {}
@@ -216,10 +211,7 @@ class FullyConnectedNet(_base.Net):
             self.dropout_param = {"mode": "train", "p": p}
             if seed is not None:
                 self.dropout_param["seed"] = seed
-        self.bn_params: list[dict[str, _Any]] = []
-        if self.normalization:
-            self.bn_params = [{} for _ in range(self.num_layers - 1)]
-            self._set_mode("train")
+        self._set_mode("train")
 
     def loss(
         self, X: _npt.ArrayLike, y: _npt.NDArray[np.integer] | None = None
@@ -265,7 +257,7 @@ class FullyConnectedNet(_base.Net):
         norm_cache = dropout_cache = None
         out, affine_cache = layers.affine_forward(x, params[f"W{i}"], params[f"b{i}"])
         if self.normalization:
-            forward = self._normalization("forward")
+            forward = self._norm_relu("forward")
             out, (norm_cache, relu_cache) = forward(
                 out, params[f"gamma{i}"], params[f"beta{i}"], self.bn_params[i - 1]
             )
@@ -284,80 +276,17 @@ class FullyConnectedNet(_base.Net):
         if self.use_dropout:
             dout = layers.dropout_backward(dout, dropout_cache)
         if self.normalization:
-            backward = self._normalization("backward")
+            backward = self._norm_relu("backward")
             dout, grads[f"gamma{i}"], grads[f"beta{i}"] = backward(dout, (norm_cache, relu_cache))
         else:
             dout = layers.relu_backward(dout, relu_cache)
         dout, grads[f"W{i}"], grads[f"b{i}"] = layers.affine_backward(dout, affine_cache)
         return dout
 
-    def _normalization(self, direction: str) -> _Any:
-        """The normalization and the relu after it: one pass if `layers` are the compiled ones."""
-        layers, name = self.layers, self.normalization
-        if layers is _base.layers:
-            return getattr(_fused, f"{name}_relu_{direction}")
-        normalize = getattr(layers, f"{name}_{direction}")
-
-        def forward(x, gamma, beta, param):
-            out, norm_cache = normalize(x, gamma, beta, param)
-            out, relu_cache = layers.relu_forward(out)
-            return out, (norm_cache, relu_cache)
-
-        def backward(dout, caches):
-            norm_cache, relu_cache = caches
-            return normalize(layers.relu_backward(dout, relu_cache), norm_cache)
-
-        return forward if direction == "forward" else backward
-
     def _set_mode(self, mode: str) -> None:
         if self.use_dropout:
             self.dropout_param["mode"] = mode
-        # A layer norm does the same in both modes, and its dicts stay empty.
-        if self.normalization == "batchnorm":
-            for bn_param in self.bn_params:
-                bn_param["mode"] = mode
-
-    def _statistics(self) -> _base.Arrays:
-        return {
-            f"{name}{i}": bn_param[name]
-            for i, bn_param in enumerate(self.bn_params, start=1)
-            for name in _STATISTICS
-            if name in bn_param
-        }
-
-    def _set_statistics(self, arrays: _base.Arrays, name: str) -> None:
-        loaded = [
-            {key: arrays.pop(f"{key}{i}") for key in _STATISTICS if f"{key}{i}" in arrays}
-            for i in range(1, len(self.bn_params) + 1)
-        ]
-        super()._set_statistics(arrays, name)
-        for i, statistics in enumerate(loaded, start=1):
-            for key, value in statistics.items():
-                if value.shape != self.params[f"gamma{i}"].shape:
-                    raise ValueError(
-                        f"{name} must hold {key}{i} of shape "
-                        f"{self.params[f'gamma{i}'].shape}; got {value.shape}"
-                    )
-        for bn_param, statistics in zip(self.bn_params, loaded, strict=True):
-            # A net that was saved before its first step has none: then this one starts afresh too.
-            for key in _STATISTICS:
-                bn_param.pop(key, None)
-            bn_param.update(statistics)
-
-
-def _one_normalization(normalization: str | None, use_batchnorm: bool | None) -> str | None:
-    if normalization not in ("batchnorm", "layernorm", None):
-        raise ValueError(
-            f'normalization must be "batchnorm", "layernorm" or None; got {normalization!r}'
-        )
-    if use_batchnorm is None:
-        return normalization
-    if normalization is not None:
-        raise TypeError(
-            "normalization and use_batchnorm are two spellings of one argument: "
-            f"give one of them; got {normalization!r} and {use_batchnorm!r}"
-        )
-    return "batchnorm" if use_batchnorm else None
+        super()._set_mode(mode)
 
 
 def _one_dropout(
