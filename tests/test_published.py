@@ -133,6 +133,25 @@ def test_conv_forward(layers, variant):
 
 
 @pytest.mark.parametrize("variant", CONV)
+def test_conv_as_image_processing(layers, variant):
+    """Two photographs: grey values by one filter, horizontal edges of blue by the other."""
+    x = np.random.randint(256, size=(2, 3, 200, 200)).astype(float)
+    w = np.zeros((2, 3, 3, 3))
+    w[0, :, 1, 1] = [0.3, 0.6, 0.1]
+    w[1, 2] = [[1, 2, 1], [0, 0, 0], [-1, -2, -1]]
+    few = slice(None, None, 1 if variant != "naive" else 8)  # loops over pixels take their time
+    x = np.ascontiguousarray(x[:, :, few, few])
+    b = np.array([0, 128])  # integers, as in the notebook
+    out, _ = getattr(layers, f"conv_forward_{variant}")(x, w, b, {"stride": 1, "pad": 1})
+    assert out.shape == (2, 2, *x.shape[2:]) and out.dtype == np.float64
+    grey = 0.3 * x[:, 0] + 0.6 * x[:, 1] + 0.1 * x[:, 2]
+    np.testing.assert_allclose(out[:, 0], grey, rtol=0, atol=1e-12)
+    rows = np.pad(x[:, 2], ((0, 0), (1, 1), (1, 1)))
+    rows = rows[:, :, :-2] + 2 * rows[:, :, 1:-1] + rows[:, :, 2:]
+    np.testing.assert_array_equal(out[:, 1], rows[:, :-2] - rows[:, 2:] + 128)
+
+
+@pytest.mark.parametrize("variant", CONV)
 def test_conv_backward(layers, variant):
     x = np.random.randn(4, 3, 5, 5)
     w = np.random.randn(2, 3, 3, 3)
