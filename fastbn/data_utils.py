@@ -198,6 +198,10 @@ def load_tiny_imagenet(
         If `dtype` is not a floating one.
     ImportError
         If Pillow is not installed.
+
+    Notes
+    -----
+    In 2016 the course returned a tuple; the dict is that of all later years.
     """
     if not np.issubdtype(np.dtype(dtype), np.floating):
         raise TypeError(f"dtype must be a floating dtype; got {dtype!r}")

@@ -269,6 +269,9 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         ------
         FileNotFoundError
             If the folder of `checkpoint_name` does not exist.
+        TypeError
+            If a checkpoint is wanted and the parameters or the state of the rule are not plain
+            data: text, numbers, arrays of numbers, or a nest of them.
         """
         self._check_checkpoint_folder()
         iterations_per_epoch = max(self.X_train.shape[0] // self.batch_size, 1)
@@ -388,6 +391,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     need its very classes and run whatever they name. Here an instance becomes the dict of its
     attributes, and a function or class its name. What fastbn writes is plain data from the start;
     `pickle.load` gives the same dict.
+
+    Examples
+    --------
+    >>> net.params = load_checkpoint("course_epoch_10.pkl")["model"]["params"]
     """
     return _checkpoint.read(path)
 
