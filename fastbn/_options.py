@@ -7,8 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import fastbn
-
+from . import _threads
 from ._atomic import atomic_write
 
 # NumPy counts the bytes of an array in 63 bits. What is within them and yet too large for the
@@ -57,6 +56,6 @@ def set_threads(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     """Set the number of threads that ``--threads`` gives, if it was given."""
     if args.threads is not None:
         try:
-            fastbn.set_num_threads(args.threads)
+            _threads.set_num_threads(args.threads)
         except ValueError as error:
             parser.error(f"argument --threads: {error}")

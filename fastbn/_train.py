@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-import fastbn
-
-from . import _options, data_utils, optim, reference
+from . import _options, _threads, data_utils, optim, reference
 from ._plots import plot_history
 from .classifiers.fc_net import FullyConnectedNet
+from .config import show_config
 from .solver import Solver
 
 # What trains the default net well, for each rule.
@@ -199,7 +198,7 @@ def _train(args: argparse.Namespace) -> None:
         "val_acc_history": [float(acc) for acc in solver.val_acc_history],
         "accuracies": accuracies,
         "step_seconds": times,
-        "versions": fastbn.show_config("dict")["versions"],
+        "versions": show_config("dict")["versions"],
     }
     _options.write(
         os.path.join(args.out, "history.json"), lambda file: file.write(_to_json(history))
@@ -261,7 +260,7 @@ def _time_steps(
         "fastbn": fast,
         "numpy": plain,
         "ratio": plain / fast,
-        "threads": fastbn.get_num_threads(),
+        "threads": _threads.get_num_threads(),
     }
 
 

@@ -174,8 +174,7 @@ def test_winograd_error_is_at_most_three_times_the_direct_one(images, C, size, l
     param = {"stride": 1, "pad": size // 2}
     exact = _both(*(a.astype(np.float64) for a in (x, w, b)), param, dout)
     direct, winograd = (
-        _both(x, w, b, {**param, "algorithm": name}, dout)
-        for name in ("direct", "winograd")
+        _both(x, w, b, {**param, "algorithm": name}, dout) for name in ("direct", "winograd")
     )
     for i in (0, 1):
         assert _error(direct[i], exact[i]) > 0
