@@ -3,6 +3,7 @@
 Replace ``cs231n.`` by ``fastbn.`` in a file's imports; see :mod:`fastbn.layers`.
 """
 
+from ._accelerate import accelerate, load_ipython_extension, unload_ipython_extension
 from ._algorithm import get_conv_algorithm, set_conv_algorithm
 from ._convention import get_dropout_convention, set_dropout_convention
 from ._ext import runtime as _runtime

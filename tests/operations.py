@@ -1,6 +1,7 @@
 """One table of the public layer functions with good arguments: what the tests of rules run over.
 
-Arrays are float64, C-ordered and writeable here; a test turns them into what it is about.
+Arrays are float64, C-ordered and writeable here (`fastbn._arguments`); a test turns them into what
+it is about.
 """
 
 import inspect
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastbn import _arguments as arguments
 from fastbn import layers
 
 
@@ -27,137 +29,60 @@ class Operation(NamedTuple):
         return out, *(gradients if isinstance(gradients, tuple) else (gradients,))
 
 
-def _affine(rng):
-    return {
-        "x": rng.standard_normal((4, 2, 3)),
-        "w": rng.standard_normal((6, 5)),
-        "b": rng.standard_normal(5),
-    }
-
-
-def _relu(rng):
-    return {"x": rng.standard_normal((3, 4, 5))}
-
-
-def _statistics(rng, C):
-    return {"running_mean": rng.standard_normal(C), "running_var": 1 + rng.random(C)}
-
-
-def _batchnorm(mode):
-    def arguments(rng):
-        return {
-            "x": 3 * rng.standard_normal((8, 6)),
-            "gamma": 2 * rng.standard_normal(6),
-            "beta": rng.standard_normal(6),
-            "bn_param": {"mode": mode, "eps": 0.01, "momentum": 0.8, **_statistics(rng, 6)},
-        }
-
-    return arguments
-
-
-def _spatial_batchnorm(mode):
-    def arguments(rng):
-        return {
-            "x": 3 * rng.standard_normal((3, 4, 5, 2)),
-            "gamma": 2 * rng.standard_normal(4),
-            "beta": rng.standard_normal(4),
-            "bn_param": {"mode": mode, "eps": 0.01, "momentum": 0.8, **_statistics(rng, 4)},
-        }
-
-    return arguments
-
-
-def _layernorm(rng):
-    return {
-        "x": 3 * rng.standard_normal((5, 7)),
-        "gamma": 2 * rng.standard_normal(7),
-        "beta": rng.standard_normal(7),
-        "ln_param": {"eps": 0.01},
-    }
-
-
-def _groupnorm(rng):
-    return {
-        "x": 3 * rng.standard_normal((2, 6, 3, 4)),
-        "gamma": 2 * rng.standard_normal((1, 6, 1, 1)),
-        "beta": rng.standard_normal((1, 6, 1, 1)),
-        "G": 3,
-        "gn_param": {"eps": 0.01},
-    }
-
-
-def _dropout(mode):
-    def arguments(rng):
-        return {
-            "x": rng.standard_normal((4, 5, 3)),
-            "dropout_param": {"mode": mode, "p": 0.6, "seed": 231},
-        }
-
-    return arguments
-
-
-def _conv(rng):
-    return {
-        "x": rng.standard_normal((3, 2, 6, 5)),
-        "w": rng.standard_normal((4, 2, 3, 2)),
-        "b": rng.standard_normal(4),
-        "conv_param": {"stride": 2, "pad": 1},
-    }
-
-
-def _pool(shape, height, width, stride):
-    def arguments(rng):
-        return {
-            "x": rng.standard_normal(shape),
-            "pool_param": {"pool_height": height, "pool_width": width, "stride": stride},
-        }
-
-    return arguments
-
-
 def _names(pattern, variants):
     return [pattern.format(variant) for variant in variants]
 
 
 #: Forward functions, backward functions, arguments: any backward takes the cache of any forward.
 FAMILIES = [
-    (["affine_forward"], ["affine_backward"], _affine),
-    (["relu_forward"], ["relu_backward"], _relu),
+    (["affine_forward"], ["affine_backward"], arguments.affine((4, 2, 3), 5)),
+    (["relu_forward"], ["relu_backward"], arguments.relu((3, 4, 5))),
     *(
-        (["batchnorm_forward"], ["batchnorm_backward", "batchnorm_backward_alt"], _batchnorm(mode))
+        (
+            ["batchnorm_forward"],
+            ["batchnorm_backward", "batchnorm_backward_alt"],
+            arguments.batchnorm(mode, (8, 6)),
+        )
         for mode in ("train", "test")
     ),
     *(
-        (["spatial_batchnorm_forward"], ["spatial_batchnorm_backward"], _spatial_batchnorm(mode))
+        (
+            ["spatial_batchnorm_forward"],
+            ["spatial_batchnorm_backward"],
+            arguments.batchnorm(mode, (3, 4, 5, 2)),
+        )
         for mode in ("train", "test")
     ),
-    (["layernorm_forward"], ["layernorm_backward"], _layernorm),
+    (["layernorm_forward"], ["layernorm_backward"], arguments.layernorm((5, 7))),
     (
         _names("spatial_{}groupnorm_forward", ("", "quick_")),
         _names("spatial_{}groupnorm_backward", ("", "quick_")),
-        _groupnorm,
+        arguments.groupnorm((2, 6, 3, 4), 3),
     ),
-    *((["dropout_forward"], ["dropout_backward"], _dropout(mode)) for mode in ("train", "test")),
+    *(
+        (["dropout_forward"], ["dropout_backward"], arguments.dropout(mode, (4, 5, 3)))
+        for mode in ("train", "test")
+    ),
     (
         _names("conv_forward_{}", ("naive", "fast", "strides", "im2col")),
         _names("conv_backward_{}", ("naive", "fast", "strides", "im2col")),
-        _conv,
+        arguments.conv((3, 2, 6, 5), (4, 2, 3, 2), 2, 1),
     ),
     (
         _names("max_pool_forward_{}", ("naive", "fast", "reshape", "im2col")),
         _names("max_pool_backward_{}", ("naive", "fast", "reshape", "im2col")),
-        _pool((2, 3, 4, 6), 2, 2, 2),
+        arguments.pool((2, 3, 4, 6), 2, 2, 2),
     ),
     (  # overlapping windows
         _names("max_pool_forward_{}", ("naive", "fast", "im2col")),
         _names("max_pool_backward_{}", ("naive", "fast", "im2col")),
-        _pool((2, 3, 5, 7), 3, 2, 2),
+        arguments.pool((2, 3, 5, 7), 3, 2, 2),
     ),
 ]
 
 OPERATIONS = [
-    Operation(forward, backward, arguments)
-    for forwards, backwards, arguments in FAMILIES
+    Operation(forward, backward, make)
+    for forwards, backwards, make in FAMILIES
     for forward, backward in itertools.product(forwards, backwards)
 ]
 
@@ -167,47 +92,27 @@ def operation_id(operation):
     return f"{operation.forward}-{operation.backward}"
 
 
-def _loss(rng):
-    return {"x": rng.standard_normal((4, 5)), "y": np.array([3, 0, 4, 4])}
-
-
-def _columns(rng):
-    return {"cols": rng.standard_normal((2 * 3 * 2, 3 * 3 * 3)), "N": 3, "C": 2, "H": 5, "W": 4}
-
-
-_FIELD = {"field_height": 3, "field_width": 2, "padding": 1, "stride": 2}
-
-
-def _im2col(rng):
-    return {"x": rng.standard_normal((3, 2, 5, 4)), **_FIELD}
-
+_FIELD = ((3, 2, 5, 4), 3, 2, 1, 2)
 
 #: Functions without a backward twin.
 OTHERS = {
-    "softmax_loss": _loss,
-    "svm_loss": _loss,
-    "im2col_cython": _im2col,
-    "im2col_indices": _im2col,
-    "col2im_cython": lambda rng: {**_columns(rng), **_FIELD},
-    "col2im_indices": lambda rng: {
-        "cols": _columns(rng)["cols"],
-        "x_shape": (3, 2, 5, 4),
-        **_FIELD,
-    },
-    "col2im_6d_cython": lambda rng: {
-        "cols": rng.standard_normal((2, 3, 2, 3, 3, 3)),
-        **{"N": 3, "C": 2, "H": 5, "W": 4, "HH": 3, "WW": 2, "pad": 1, "stride": 2},
-    },
-    "get_im2col_indices": lambda rng: {"x_shape": (3, 2, 5, 4), **_FIELD},
+    "softmax_loss": arguments.loss(4, 5),
+    "svm_loss": arguments.loss(4, 5),
+    "im2col_cython": arguments.im2col(*_FIELD),
+    "im2col_indices": arguments.im2col(*_FIELD),
+    "col2im_cython": arguments.col2im_lengths(*_FIELD),
+    "col2im_indices": arguments.col2im(*_FIELD),
+    "col2im_6d_cython": arguments.col2im_6d(*_FIELD),
+    "get_im2col_indices": arguments.im2col_places(*_FIELD),
 }
 
 
 def _backward_arguments(operation):
-    def arguments(rng):
+    def make(rng):
         out, cache = getattr(layers, operation.forward)(*operation.arguments(rng).values())
         return {"dout": rng.standard_normal(out.shape), "cache": cache}
 
-    return arguments
+    return make
 
 
 #: Every public layer function and good arguments, in training mode where there is a choice.

@@ -204,6 +204,7 @@ def test_what_is_documented():
     assert {
         "fastbn._threads.set_num_threads",
         "fastbn.config.show_config",
+        "fastbn._accelerate.accelerate",
         "fastbn.layers._conv.conv_forward_naive",
         "fastbn.layer_utils.conv_relu_pool_forward",
         "fastbn.solver.Solver",
@@ -228,6 +229,7 @@ FLOORS = {
     "im2col_cython": 2,
     "convert": 2,
     "layer_utils": 3,
+    "_accelerate": 4,
     "classifiers": 4,
     "experiments": 5,
     "cli": 5,

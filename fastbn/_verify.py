@@ -1,0 +1,104 @@
+"""``fastbn verify``: the functions of a course checkout beside ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from . import _ext, _options, _threads
+from ._accelerate import accelerate
+from ._accelerate._compare import seconds
+
+_COUNTED = {
+    "agrees": "agree",
+    "differs": "differ",
+    "raises": "raise an error",
+    "unsolved": "not written yet",
+    "convention": "right and yet different",
+}
+
+
+def run(package: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Compare, and yield what there is to print and to keep of each function.
+
+    Parameters
+    ----------
+    package : str
+        Dotted name of a package or module.
+
+    Yields
+    ------
+    line : str
+        A line of the table.
+    result : dict
+        ``module``, ``name``, ``found``, ``error``, ``reason``, ``wrong`` and ``seconds`` (theirs
+        and fastbn's).
+
+    Raises
+    ------
+    ModuleNotFoundError, ValueError
+        If there is no such course package.
+    """
+    with accelerate(package, verify=True) as report:
+        pass  # undone: theirs are timed as they are
+    theirs = report.theirs()
+    for row in report.rows:
+        if not row.found and not row.reason:
+            continue  # im2col_cython, which is ours where none is compiled
+        times = seconds(row.name, theirs) if row.found == "agrees" else None
+        error = "" if row.error is None else f"{row.error:.1e}"
+        ratio = f"{times[0] / times[1]:.1f}x" if times else ""
+        said = "" if row.found == "agrees" else row.reason
+        line = f"{row.module:<14} {row.name:<27} {error:>8} {ratio:>9}  {said}".rstrip()
+        yield (
+            line,
+            {
+                **{key: getattr(row, key) for key in ("module", "name", "found", "error")},
+                **{"reason": said, "wrong": row.wrong, "seconds": times},
+            },
+        )
+
+
+def add_command(commands: Any) -> None:
+    """Add ``verify`` to the subparsers."""
+    verify = commands.add_parser(
+        "verify",
+        help="run a course checkout's functions beside fastbn's",
+        description="Run each function of a course checkout beside fastbn's on small data, and "
+        "print the errors, as shares of the largest number, and how much faster fastbn's are on "
+        "larger data. The exit code is 1 if a function is wrong; not to be written yet is not.",
+    )
+    verify.add_argument("package", metavar="PACKAGE", help="such as cs231n, from this folder")
+    verify.add_argument("--json", metavar="FILE", help="write the table to a file, too")
+    verify.set_defaults(run=lambda args: _run(verify, args))
+
+
+def _run(parser, args):
+    if sys.path[0] not in ("", os.getcwd()):
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+    results = []
+    try:
+        for line, result in run(args.package):
+            if not results:
+                print(f"float64, threads {_threads.get_num_threads()}, level {_ext.level}")
+                print(f"{'':<14} {'':<27} {'error':>8} {'speed-up':>9}")
+            results.append(result)
+            print(line, flush=True)
+    except (ModuleNotFoundError, ValueError) as error:
+        parser.error(f"argument PACKAGE: {error}")
+    except Exception as error:  # of their modules, as they are imported
+        raise _options.UserError(
+            f"{args.package} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    counts = Counter(result["found"] for result in results)
+    print(", ".join(f"{counts[kind]} {words}" for kind, words in _COUNTED.items() if counts[kind]))
+    if args.json:
+        content = json.dumps({"package": args.package, "functions": results}, indent=1)
+        _options.write(args.json, lambda file: file.write(content.encode()))
+    wrong = [result["name"] for result in results if result["wrong"]]
+    if wrong:
+        raise _options.UserError(f"wrong in {args.package}: {', '.join(wrong)}")
