@@ -54,7 +54,7 @@ def _run(parser, args):
             print(report, file=sys.stderr)
 
     for name in args.package or COURSES:
-        when_imported(name, {}, args.verify, tell)
+        when_imported(name, args.verify, tell)
     sys.argv = [args.script, *args.args]
     if not sys.flags.safe_path:  # `python -P` leaves the script's folder out
         sys.path[0] = os.path.dirname(os.path.realpath(path))

@@ -146,11 +146,12 @@ def test_swapped_by_identity(checkout):
     root = checkout(
         2024,
         extra={
+            "layers.py": "rectify = relu_forward\n",
             "classifiers/fc_net.py": (
                 "\n\ndef relu_forward(x):\n    return 'mine', x\n"
                 "\n\nfrom ..layers import affine_forward as af\n"
                 "from ..layers import affine_backward\n"
-            )
+            ),
         },
     )
     net = module("classifiers.fc_net")
@@ -159,6 +160,7 @@ def test_swapped_by_identity(checkout):
     exec("import fastbn\nreport = fastbn.accelerate('cs231n')", here)
     assert net.af is here["a"] is layers.affine_forward
     assert net.relu_forward(3) == ("mine", 3)
+    assert module("layers").rectify is layers.relu_forward
     assert here["relu_forward"] is own["relu_forward"]
     utils = module("layer_utils")
     assert utils.generic_forward.__module__ == "cs231n.layer_utils"

@@ -69,15 +69,9 @@ def accelerate(target: ModuleType | str, *, verify: bool = False, unsolved: bool
     >>> with fastbn.accelerate("cs231n", verify=True) as report:  # doctest: +SKIP
     ...     print(report)
     """
-    return _accelerate(target, sys._getframe(1).f_globals, verify, unsolved)
-
-
-def _accelerate(
-    target: ModuleType | str, caller: dict[str, Any], verify: bool, unsolved: bool
-) -> Report:
-    report = Report(_module(target), caller, verify, unsolved)
-    _notebook.follow()
-    return report
+    module = _module(target)
+    callers = [sys._getframe(1).f_globals, *_notebook.follow()]
+    return Report(module, callers, verify, unsolved)
 
 
 def _module(target: Any) -> ModuleType:
@@ -106,15 +100,13 @@ def _imported(name: str) -> ModuleType:
         ) from None
 
 
-def when_imported(
-    name: str, caller: dict[str, Any], verify: bool, tell: Callable[[Report], None]
-) -> None:
+def when_imported(name: str, verify: bool, tell: Callable[[Report], None]) -> None:
     """Accelerate a package as soon as it is imported, which may be now; `tell` of the report."""
 
     def arrived(name: str) -> None:
         finder.forget(name)
         try:
-            report = _accelerate(name, caller, verify, False)
+            report = Report(sys.modules[name], _notebook.follow(), verify, unsolved=False)
         except ValueError:
             return  # it has that name and is something else
         tell(report)
@@ -137,7 +129,7 @@ def load_ipython_extension(ipython: Any) -> None:
         The shell.
     """
     for name in COURSES:
-        when_imported(name, ipython.user_ns, True, _tell)
+        when_imported(name, True, _tell)
 
 
 def _tell(report):

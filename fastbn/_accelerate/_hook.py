@@ -92,7 +92,8 @@ class Finder(MetaPathFinder):
         spec = getattr(module, "__spec__", None)
         if spec is not None and isinstance(spec.loader, _Extension):
             del sys.modules[name]
-            vars(sys.modules[package]).pop("im2col_cython", None)
+            if package in sys.modules:
+                vars(sys.modules[package]).pop("im2col_cython", None)
         self._leave()
 
     def on_arrival(self, package: str, arrived: Callable[[str], None]) -> None:

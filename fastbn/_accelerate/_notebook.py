@@ -72,9 +72,12 @@ def _mended():
 _cells: dict[int, _Cells] = {}
 
 
-def follow() -> None:
-    """Follow the cells of the notebook that this is called in, if any."""
+def follow() -> list[dict[str, Any]]:
+    """Follow the cells of the notebook that this is called in, if any; its globals, in a list."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    if shell is not None and id(shell) not in _cells:
+    if shell is None:
+        return []
+    if id(shell) not in _cells:
         _cells[id(shell)] = _Cells(shell)
+    return [shell.user_ns]

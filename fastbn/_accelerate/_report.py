@@ -34,11 +34,11 @@ class Report:
     """
 
     def __init__(
-        self, module: ModuleType, caller: dict[str, Any], verify: bool, unsolved: bool
+        self, module: ModuleType, callers: list[dict[str, Any]], verify: bool, unsolved: bool
     ) -> None:
         self.target = module.__name__
         self.rows: list[Row] = []
-        self._caller, self._verify, self._unsolved = caller, verify, unsolved
+        self._callers, self._verify, self._unsolved = callers, verify, unsolved
         self._swaps: list[Swap] = []
         self._provides, self._problems = False, list[Row]()
         self._homes: dict[str, ModuleType] = {"": module}
@@ -48,22 +48,26 @@ class Report:
             with _swap.lock:
                 self._provides = finder.provide(self.target)
             self._homes, self._problems = _import_homes(self.target)
+        #: Names that were ours before, and that undo() leaves alone.
+        self._own: dict[tuple[int, str], Space] = {}
         with _swap.lock:
-            theirs, own = self._find()
-            if not theirs and not own:
-                if self._provides:
-                    finder.withdraw(self.target)
-                raise ValueError(self._nothing())
-            #: Names that were ours before, and that undo() leaves alone.
-            self._own = {
-                (id(space.names), name): space
-                for space in self._spaces()
-                for name in OURS.keys() & space.names.keys()
-                if self._is_loose(space, name)
-            }
-            self._decide(theirs, own)
-            self._bind(theirs)
             standing.append(self)
+            try:
+                self._start()
+            except BaseException:
+                self.undo()
+                raise
+
+    def _start(self) -> None:
+        theirs, own = self._find()
+        if not theirs and not own:
+            raise ValueError(self._nothing())
+        for space in self._spaces():
+            for name in OURS.keys() & space.names.keys():
+                if self._is_loose(space, name):
+                    self._own[id(space.names), name] = space
+        self._decide(theirs, own)
+        self._bind(theirs)
 
     @property
     def swapped(self) -> list[str]:
@@ -138,7 +142,7 @@ class Report:
         return Space(self._homes.get(kind, ModuleType(kind)))
 
     def _spaces(self) -> list[Space]:
-        return _swap.spaces(self._root, [*self._homes.values(), self._caller])
+        return _swap.spaces(self._root, [*self._homes.values(), *self._callers])
 
     def _find(self) -> tuple[_Theirs, list[Row]]:
         """Functions of theirs by name, whether swapped or not; rows of those that are ours."""
@@ -242,7 +246,11 @@ class Report:
     def _adopt(self) -> None:
         """Take ours in modules imported since for swaps: they took them from what was swapped."""
         homes = {id(self._home(name).names) for name in OURS}
-        mine = {swap.name: swap for swap in self._swaps if id(swap.space.names) in homes}
+        mine = {
+            swap.name: swap
+            for swap in self._swaps
+            if swap.name in OURS and id(swap.space.names) in homes
+        }
         for space in self._spaces():
             for name in mine.keys() & space.names.keys():
                 if self._is_loose(space, name) and (id(space.names), name) not in self._own:
@@ -250,8 +258,11 @@ class Report:
                     self._swaps.append(Swap(space, name, swap.key, swap.theirs, swap.ours))
 
 
+_IDS = {id(function) for function in OURS.values()}
+
+
 def _is_ours(value: Any) -> bool:
-    return any(value is function for function in OURS.values())
+    return id(value) in _IDS
 
 
 def _codes(theirs: _Theirs) -> dict[str, Any]:

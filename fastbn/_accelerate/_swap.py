@@ -77,8 +77,8 @@ def resume(swaps: Iterable[Swap]) -> None:
     for swap in swaps:
         if swap.space.names.get(swap.name) is swap.theirs:
             swap.space.bind(swap.name, swap.ours)
-        else:
-            active.pop((id(swap.space.names), swap.name), None)
+        elif active.get((id(swap.space.names), swap.name)) is swap:
+            del active[id(swap.space.names), swap.name]
 
 
 def all_or_none(bindings: Iterable[tuple[Space, str, Any, Any, Any]]) -> list[Swap]:
