@@ -23,8 +23,7 @@ def decide(theirs: Mapping[str, tuple[str, Any]], verify: bool, unsolved: bool) 
         verdicts: dict[str, Verdict] = {}
         # Dropout is always tried: by one name years mean opposite things.
         if not reasons and (verify or "dropout_forward" in functions):
-            if not unwritten.intersection(group.calls):  # as long as theirs can work at all
-                verdicts = compare(group, functions)
+            verdicts = compare(group, functions)
             for name, verdict in verdicts.items():
                 needs = unwritten.intersection(_calls(functions[name]))
                 if verdict.kind == "raises" and needs:

@@ -55,8 +55,7 @@ class Finder(MetaPathFinder):
         if name == "im2col_cython" and package in self.extensions:
             spec = self._others(fullname, path, target)
             return spec or ModuleSpec(fullname, _Extension(), origin="fastbn")
-        # target: a reload, not an arrival.
-        if fullname in self.arrivals and target is None and fullname not in sys.modules:
+        if fullname in self.arrivals and fullname not in sys.modules:  # no reload
             spec = self._others(fullname, path, target)
             if spec is not None and (spec.loader is None or hasattr(spec.loader, "exec_module")):
                 spec.loader = _Arrival(spec.loader, self.arrivals[fullname])

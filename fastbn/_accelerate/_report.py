@@ -48,6 +48,7 @@ class Report:
             with _swap.lock:
                 self._provides = finder.provide(self.target)
             self._homes, self._problems = _import_homes(self.target)
+        self._known: dict[str, dict[int, Any]] = {}
         #: Names that were ours before, and that undo() leaves alone.
         self._own: dict[tuple[int, str], Space] = {}
         with _swap.lock:
@@ -198,7 +199,11 @@ class Report:
         keys = {name: (id(home.names), name) for name, (home, _) in theirs.items()}
         names_of: dict[int, list[str]] = {}
         for name, (_, function) in theirs.items():
-            names_of.setdefault(id(function), []).append(name)
+            # Earlier objects too, which autoreload gave the code of the one that replaced them.
+            self._known.setdefault(name, {})[id(function)] = function
+            for known in self._known[name].values():
+                if known is function or _code(known) is _code(function) is not None:
+                    names_of.setdefault(id(known), []).append(name)
         wanted: dict[str, list[tuple[Space, str]]] = {name: [] for name in rows}
         for space in self._spaces():
             for bound, value in list(space.names.items()):
@@ -267,10 +272,11 @@ def _is_ours(value: Any) -> bool:
 
 def _codes(theirs: _Theirs) -> dict[str, Any]:
     """What shows that a function was defined anew, be it in place."""
-    return {
-        name: (id(function), getattr(function, "__code__", None))
-        for name, (_, function) in theirs.items()
-    }
+    return {name: (function, _code(function)) for name, (_, function) in theirs.items()}
+
+
+def _code(function: Any) -> Any:
+    return getattr(function, "__code__", None)
 
 
 def _import_homes(package: str) -> tuple[dict[str, ModuleType], list[Row]]:
