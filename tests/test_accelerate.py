@@ -112,10 +112,19 @@ def test_dropout_of_2016_is_left(checkout):
     checkout(2016)
     report = fastbn.accelerate("cs231n")
     assert report.left["dropout_forward"] == (
-        "p is the share dropped here, and the share kept in fastbn"
+        "p is the share dropped here; see fastbn.set_dropout_convention"
     )
     assert report.left["dropout_backward"] == "dropout_forward is left"
     assert module("layers").dropout_forward.__module__ == "cs231n.layers"
+
+
+@pytest.mark.parametrize("year, left", [(2016, False), (2018, True)])
+def test_dropout_goes_by_the_convention(year, left, checkout, monkeypatch):
+    monkeypatch.setattr(fastbn._convention, "_convention", "drop")
+    checkout(year)
+    report = fastbn.accelerate("cs231n", verify=True)
+    assert ("dropout_forward" in report.left) is left
+    assert not left or report.left["dropout_forward"].startswith("p is the share kept here;")
 
 
 def test_a_dropout_that_draws_otherwise_is_left(checkout):

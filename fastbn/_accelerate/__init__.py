@@ -56,7 +56,8 @@ def accelerate(target: ModuleType | str, *, verify: bool = False, unsolved: bool
     order and defaults of the parameters are fastbn's. A function is known by what it is, not by
     what it is called: a helper of your own that happens to have a course name is left alone, and
     so is a composed layer that does not call just what the course's calls. Dropout is always
-    tried first, since the years disagree on the meaning of ``p``.
+    tried first, since the years disagree on the meaning of ``p``: that of 2016 and 2017 is swapped
+    after ``fastbn.set_dropout_convention("drop")``.
 
     What cannot be reached: functions held in class attributes, default arguments, closures and
     containers. A cache made before the swap goes to the backward function from before it.

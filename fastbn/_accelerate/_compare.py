@@ -192,7 +192,7 @@ def _other_mask(probe, got, expected):
         return ""
     if theirs == ours:
         return "draws its mask in another way"
-    return f"p is the share {theirs} here, and the share {ours} in fastbn"
+    return f"p is the share {theirs} here; see fastbn.set_dropout_convention"
 
 
 def _share(given, out):
