@@ -595,7 +595,7 @@ def test_functions_not_written_yet(raising, checkout):
     names = ("batchnorm_forward", "batchnorm_backward", "conv_backward_naive", "relu_forward",
              "dropout_forward")  # fmt: skip
     checkout(2024, replace={name: unsolved(name, raising) for name in names})
-    how = "NotImplementedError" if raising else "returns None"
+    how = "NotImplementedError" if raising else "None"
     report = fastbn.accelerate("cs231n", verify=True)
     for name in names[:1] + names[2:]:
         assert report.left[name] == f"not written yet ({how})"
@@ -613,6 +613,33 @@ def test_functions_not_written_yet(raising, checkout):
     assert not any(row.wrong for row in report.rows)
     report.undo()
     assert set(names) <= set(fastbn.accelerate("cs231n").swapped)
+
+
+def test_what_is_handed_out_without_a_part_is_not_wrong(checkout):
+    # As in assignment 3, whose layers have no layer normalization.
+    composed = """
+
+def affine_ln_relu_forward(x, w, b, gamma, beta, ln_param):
+    a, fc_cache = affine_forward(x, w, b)
+    an, ln_cache = layernorm_forward(a, gamma, beta, ln_param)
+    out, relu_cache = relu_forward(an)
+    return out, (fc_cache, ln_cache, relu_cache)
+
+
+def affine_ln_relu_backward(dout, cache):
+    fc_cache, ln_cache, relu_cache = cache
+    dout, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), ln_cache)
+    return (*affine_backward(dout, fc_cache), dgamma, dbeta)
+"""
+    gone = {f"{name}_{way}": None for name in checkouts.SINCE_2018 for way in
+            ("forward", "backward")}  # fmt: skip
+    checkout(2018, replace=gone, extra={"layer_utils.py": composed})
+    report = fastbn.accelerate("cs231n", verify=True)
+    rows = {row.name: row for row in report.rows}
+    assert rows["affine_ln_relu_forward"].swapped and not rows["affine_ln_relu_forward"].wrong
+    assert rows["affine_ln_relu_forward"].reason == (
+        "theirs raises NameError: name 'layernorm_forward' is not defined"
+    )
 
 
 def test_unsolved_dropout_of_a_year_whose_p_is_not_known(checkout):

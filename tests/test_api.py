@@ -342,7 +342,8 @@ def test_import_is_silent_and_light():
     )
     assert result.returncode == 0 and result.stdout == ""
     imported = set(json.loads(result.stderr))
-    assert not imported & {"matplotlib", "tqdm", "sklearn", "scipy", "torch", "PIL", "imageio"}
+    heavy = {"matplotlib", "tqdm", "sklearn", "scipy", "torch", "PIL", "imageio", "IPython"}
+    assert not imported & heavy
     assert {"fastbn", "numpy"} <= imported
 
 

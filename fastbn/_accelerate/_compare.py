@@ -130,12 +130,15 @@ def _called(name, function, given):
     except NotImplementedError:
         raise _Failure("unsolved", "not written yet (NotImplementedError)") from None
     except (Exception, SystemExit) as error:
+        if getattr(error, "name", "") == "astype" and getattr(error, "obj", error) is None:
+            # The course's dropout_forward casts the None that is there to begin with.
+            raise _Failure("unsolved", "not written yet (None)") from None
         # What the course hands out is broken by the times, not by who handed it in.
         kind = "broken" if GROUP_OF[name].home in GIVEN else "raises"
         raise _Failure(kind, f"theirs raises {said(error)}") from None
     # Of (out, cache) the cache may be None: that of dropout in test mode was, once.
     if any(result is None for result in results[: 1 if name.endswith("_forward") else None]):
-        raise _Failure("unsolved", "not written yet (returns None)")
+        raise _Failure("unsolved", "not written yet (None)")
     return results
 
 

@@ -28,6 +28,8 @@ def decide(theirs: Mapping[str, tuple[str, Any]], verify: bool, unsolved: bool) 
                 needs = unwritten.intersection(_calls(functions[name]))
                 if verdict.kind == "raises" and needs:
                     verdicts[name] = Verdict("unsolved", f"needs {min(needs)}, not written yet")
+                elif verdict.kind == "raises" and set(group.calls) - theirs.keys():
+                    verdicts[name] = Verdict("broken", verdict.reason)  # handed out without a part
             unwritten |= {name for name, found in verdicts.items() if found.kind == "unsolved"}
             skip = unsolved or not verify
             if "dropout_forward" in functions and "layernorm_forward" not in theirs:
