@@ -60,14 +60,15 @@ def number(params, name, wanted, default, most=math.inf):
     """``params.get(wanted, default)`` as a float from 0 to `most`."""
     value = params.get(wanted, default)
     if type(value) is not float:
-        value = _float(f"{name}[{wanted!r}]", value)
+        value = real(f"{name}[{wanted!r}]", value)
     if not 0 <= value <= most:
         rule = "at least 0" if most == math.inf else f"from 0 to {most}"
         raise ValueError(f"{name}[{wanted!r}] must be {rule}; got {value}")
     return value
 
 
-def _float(name, value):
+def real(name, value):
+    """A number, as float; possibly not finite."""
     try:
         # What float() would take as well: text, and an array of one number.
         if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from . import _options, _threads, data_utils, optim, reference
-from ._plots import plot_history
 from .classifiers.fc_net import FullyConnectedNet
 from .config import show_config
 from .solver import Solver
+from .vis_utils import plot_history
 
 # What trains the default net well, for each rule.
 _LEARNING_RATES = {"sgd": 1e-1, "sgd_momentum": 2e-2, "rmsprop": 1e-3, "adam": 1e-3}
@@ -203,7 +203,12 @@ def _train(args: argparse.Namespace) -> None:
     _options.write(
         os.path.join(args.out, "history.json"), lambda file: file.write(_to_json(history))
     )
-    figure = plot_history(history)
+    widths = "-".join(str(width) for width in args.hidden) or "no hidden layer"
+    figure = plot_history(
+        history,
+        f"{'CIFAR-10' if args.data else 'Digits'}: {widths}, "
+        f"normalization {args.normalization}, {args.optimizer}",
+    )
     _options.write(
         os.path.join(args.out, "history.png"),
         lambda file: figure.savefig(file, format="png", dpi=150),

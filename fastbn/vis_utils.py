@@ -1,0 +1,341 @@
+"""Images as a grid, and figures of training runs and filters.
+
+The figures are drawn without pyplot: each is an object of its own (``figure.savefig(path)``; as the
+last line of a notebook's cell it shows itself), and no global state is left behind. Matplotlib is
+imported when one is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _check
+
+# Okabe and Ito's colours, which colour-blind people can tell apart; one marker and dash for each,
+# for print without colour.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ("-", "--", "-.", ":")
+
+_HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
+
+
+def visualize_grid(
+    Xs: npt.ArrayLike, ubound: float = 255.0, padding: int = 1
+) -> npt.NDArray[np.float64]:
+    """Put images into a square grid, each scaled to its own range.
+
+    Parameters
+    ----------
+    Xs : array_like, (N, H, W, C)
+        Images, N >= 1.
+    ubound : float, default 255.0
+        Each image is scaled to 0 to `ubound`. One whose pixels are all alike becomes 0.
+    padding : int, default 1
+        Pixels of 0 between the images; there is no border around the grid.
+
+    Returns
+    -------
+    ndarray of float64, (A * (H + padding) - padding, A * (W + padding) - padding, C)
+        A = ceil(sqrt(N)) rows and columns, filled row by row; places without an image are 0.
+
+    Raises
+    ------
+    ValueError
+        If `Xs` is not 4-D, has no image or pixel, or holds NaN or infinity; if `ubound` is not
+        finite or `padding` is negative.
+    TypeError
+        If `Xs` does not hold real numbers, `ubound` is not a number or `padding` is no integer.
+    """
+    images = _images("Xs", Xs).astype(np.float64)
+    ubound = _check.real("ubound", ubound)
+    if not math.isfinite(ubound):
+        raise ValueError(f"ubound must be finite; got {ubound}")
+    padding = _check.integer("padding", padding, 0)
+    low = images.min(axis=(1, 2, 3), keepdims=True)
+    span = images.max(axis=(1, 2, 3), keepdims=True) - low
+    images = ubound * ((images - low) / np.where(span == 0, 1, span))
+    side = math.ceil(math.sqrt(len(images)))
+    grid = _tile(images, side, side, padding, 0.0)
+    return grid[: len(grid) - padding, : grid.shape[1] - padding]
+
+
+def vis_grid(Xs: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """Put images into a square grid, all scaled together to 0 to 1.
+
+    Parameters
+    ----------
+    Xs : array_like, (N, H, W, C)
+        Images, N >= 1.
+
+    Returns
+    -------
+    ndarray, (A * (H + 1), A * (W + 1), C)
+        A = ceil(sqrt(N)) rows and columns, filled row by row; float64, or float32 if `Xs` is. Below
+        and to the right of each image lies a line of 0, which is also where there is no image. If
+        all pixels are alike, everything is 0.
+
+    Raises
+    ------
+    ValueError
+        If `Xs` is not 4-D, has no image or pixel, or holds NaN or infinity.
+    TypeError
+        If `Xs` does not hold real numbers.
+    """
+    images = _images("Xs", Xs)
+    side = math.ceil(math.sqrt(len(images)))
+    return _to_unit(_tile(images, side, side, 1, images.min()))
+
+
+def vis_nn(rows: Sequence[Sequence[npt.ArrayLike]]) -> npt.NDArray[np.floating]:
+    """Put rows of images below one another, all scaled together to 0 to 1.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of array_like, (H, W, C)
+        As many images of one shape in every row; for instance an image and its nearest neighbours.
+
+    Returns
+    -------
+    ndarray, (R * (H + 1), D * (W + 1), C)
+        For R rows of D images; float64, or float32 if the images are. Below and to the right of
+        each image lies a line of what 1 becomes in the scaling: white for pixels of 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no image or pixel, the rows differ in length or the images in shape, an image is
+        not 3-D, or holds NaN or infinity.
+    TypeError
+        If the images do not hold real numbers.
+    """
+    lengths = [len(row) for row in rows]
+    if not lengths or len(set(lengths)) > 1:
+        raise ValueError(f"rows must be one or more rows of one length; got the lengths {lengths}")
+    arrays = [np.asarray(image) for row in rows for image in row]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) != 1:
+        raise ValueError(f"rows must hold images of one shape; got the shapes {shapes}")
+    images = _images("rows", np.stack(arrays))
+    return _to_unit(_tile(images, len(lengths), lengths[0], 1, 1))
+
+
+def _images(name: str, value: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """Checked images (N, H, W, C), float64 or float32."""
+    images = np.asarray(value)
+    if images.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers; got dtype {images.dtype}")
+    if images.ndim != 4 or images.size == 0:
+        raise ValueError(
+            f"{name} must be images (N, H, W, C) with at least one pixel; got shape {images.shape}"
+        )
+    images = images.astype(np.float32 if images.dtype == np.float32 else np.float64, copy=False)
+    if not np.isfinite(images).all():
+        raise ValueError(f"{name} must be finite; it holds NaN or infinity")
+    return images
+
+
+def _tile(
+    images: npt.NDArray[np.floating], rows: int, columns: int, gap: int, background: float
+) -> npt.NDArray[np.floating]:
+    """Images row by row, each with `gap` lines of background below and to the right of it."""
+    N, H, W, C = images.shape
+    cells = np.full((rows * columns, H + gap, W + gap, C), background, images.dtype)
+    cells[:N, :H, :W] = images
+    grid = cells.reshape(rows, columns, H + gap, W + gap, C).swapaxes(1, 2)
+    return grid.reshape(rows * (H + gap), columns * (W + gap), C)
+
+
+def _to_unit(grid: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    low = grid.min()
+    span = grid.max() - low
+    return (grid - low) / (span if span else grid.dtype.type(1))
+
+
+def plot_history(history: Any, title: str | None = None) -> Any:
+    """Draw the loss of every step and the accuracies of every epoch of one training.
+
+    Parameters
+    ----------
+    history : Solver or mapping
+        With ``loss_history``, ``train_acc_history`` and ``val_acc_history``. A loss of None or
+        NaN leaves a gap.
+    title : str, optional
+        Above both panels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not of pyplot.
+
+    Raises
+    ------
+    TypeError, KeyError
+        If `history` has no such histories.
+    """
+    from matplotlib.figure import Figure
+
+    losses, train, val = _histories(history)
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    if title is not None:
+        figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    steps = np.arange(1, len(losses) + 1)
+    smooth, window = _running_mean(losses)
+    left.plot(steps, losses, color=_COLOURS[0], alpha=0.35, linewidth=0.8, label="each step")
+    left.plot(steps, smooth, color=_COLOURS[0], linewidth=2, label=f"mean of {window} steps")
+    left.set(title="Training loss", xlabel="step", ylabel="loss")
+    for i, (name, values) in enumerate((("training", train), ("validation", val))):
+        right.plot(values, marker=_MARKERS[i], color=_COLOURS[i], markersize=4, label=name)
+    right.set(title="Accuracy", xlabel="epoch", ylabel="share of images")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        # Below the panel, where no curve is.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
+    return figure
+
+
+def plot_comparison(histories: Mapping[str, Any], title: str | None = None) -> Any:
+    """Draw several trainings together: loss, training accuracy and validation accuracy.
+
+    Parameters
+    ----------
+    histories : mapping of str to Solver or mapping
+        Label to what has ``loss_history``, ``train_acc_history`` and ``val_acc_history``; one or
+        more.
+    title : str, optional
+        Above the three panels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not of pyplot. The losses are running means, on a logarithmic axis, against epochs, so that
+        trainings of different batch sizes can be compared.
+
+    Raises
+    ------
+    ValueError
+        If there are no histories.
+    TypeError, KeyError
+        If one of them lacks one of the three.
+    """
+    from matplotlib.figure import Figure
+
+    if not histories:
+        raise ValueError("histories must have at least one training; got none")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    if title is not None:
+        figure.suptitle(title)
+    panels = figure.subplots(1, 3)
+    for i, (label, history) in enumerate(histories.items()):
+        losses, train, val = _histories(history)
+        style = {
+            "color": _COLOURS[i % len(_COLOURS)],
+            "linestyle": _DASHES[i % len(_DASHES)],
+            "label": label,
+        }
+        marker = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
+        # The accuracies are of step 1 and of the end of every epoch.
+        epochs = max(len(train) - 1, 1)
+        steps = np.arange(1, len(losses) + 1) * (epochs / max(len(losses), 1))
+        panels[0].plot(steps, _running_mean(losses)[0], **style)
+        panels[1].plot(train, **style, **marker)
+        panels[2].plot(val, **style, **marker)
+    panels[0].set(title="Training loss, running mean", ylabel="loss", yscale="log")
+    panels[1].set(title="Training accuracy", ylabel="share of images")
+    panels[2].set(title="Validation accuracy", ylabel="share of images")
+    for axes in panels:
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend_below(figure, panels[1])
+    return figure
+
+
+def plot_filters(w: npt.ArrayLike, title: str | None = None) -> Any:
+    """Draw the filters of a convolution as an image grid.
+
+    Parameters
+    ----------
+    w : array_like, (F, C, HH, WW)
+        Filters, for instance ``net.params["W1"]`` of a `ThreeLayerConvNet`. Those of three channels
+        are drawn in colour, of any other number each channel in grey. Every image is scaled to its
+        own range.
+    title : str, optional
+        Above the grid.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not of pyplot.
+
+    Raises
+    ------
+    ValueError
+        If `w` is not 4-D, is empty, or holds NaN or infinity.
+    TypeError
+        If `w` does not hold real numbers.
+    """
+    from matplotlib.figure import Figure
+
+    w = np.asarray(w)
+    if w.ndim != 4 or w.size == 0:
+        raise ValueError(f"w must be filters (F, C, HH, WW), not empty; got shape {w.shape}")
+    if w.shape[1] != 3:
+        w = w.reshape(-1, 1, *w.shape[2:])
+    images = _images("w", w.transpose(0, 2, 3, 1))
+    grid = visualize_grid(images, ubound=1.0)
+    side = math.ceil(math.sqrt(len(images)))
+    grid = grid[: -(-len(images) // side) * (images.shape[1] + 1) - 1]  # without empty rows
+    figure = Figure(figsize=(5, 5 * grid.shape[0] / grid.shape[1]), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    if title is not None:
+        axes.set_title(title)
+    return figure
+
+
+def _legend_below(figure: Any, axes: Any) -> None:
+    """List what is labelled in `axes` below all panels, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), 4)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3
+    )
+
+
+def _histories(history: Any) -> list[npt.NDArray[np.float64]]:
+    """The three histories as arrays, None as NaN."""
+    if isinstance(history, Mapping):
+        values = [_check.key(history, "history", name) for name in _HISTORIES]
+    elif all(hasattr(history, name) for name in _HISTORIES):
+        values = [getattr(history, name) for name in _HISTORIES]
+    else:
+        raise TypeError(
+            f"history must be a Solver or a mapping with {', '.join(_HISTORIES)}; "
+            f"got {type(history).__name__}"
+        )
+    arrays = [np.array(value, dtype=np.float64) for value in values]
+    arrays[0][~np.isfinite(arrays[0])] = np.nan
+    return arrays
+
+
+def _running_mean(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], int]:
+    """Means over the steps around each, at both ends over those that exist; and how many."""
+    width = max(3, len(values) // 50 | 1)
+    window = np.ones(width)
+
+    def around(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        # "same" would be as long as the longer of the two.
+        return np.convolve(numbers, window)[width // 2 : width // 2 + len(numbers)]
+
+    if not len(values):
+        return values, width
+    return around(values) / around(np.ones(len(values))), width
