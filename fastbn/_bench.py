@@ -12,6 +12,7 @@ or past them, whichever is faster. That of a product is the rate of multiply-add
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 import time
@@ -34,7 +35,8 @@ def _seconds(function):
     return time.perf_counter() - start, result
 
 
-def _numpy_run(case, module):
+def numpy_run(case, module):
+    """A function that runs a case on a module of layers: seconds of forward, and with backward."""
     backward = getattr(module, case.backward, None)
 
     def run():
@@ -45,7 +47,8 @@ def _numpy_run(case, module):
     return run
 
 
-def _torch_run(case, torch):
+def torch_run(case, torch):
+    """As `numpy_run`, for PyTorch."""
     forward, inputs = case.torch(torch)
     dout = torch.from_numpy(case.dout)
 
@@ -118,6 +121,45 @@ class Probe:
             yield f"{mib:>6} MiB {2 * size / copy:8.1f} {size / read:8.1f} {3 * size / three:12.1f}"
 
 
+def step_run(net, module, X, y, rule, learning_rate):
+    """A function that makes a training step on a copy of `net` on a module of layers.
+
+    It returns its seconds, twice.
+    """
+    net = copy.deepcopy(net)
+    net.layers = module
+    configs = {name: {"learning_rate": learning_rate} for name in net.params}
+
+    def step():
+        _, grads = net.loss(X, y)
+        for name, w in net.params.items():
+            net.params[name], configs[name] = rule(w, grads[name], configs[name])
+
+    def run():
+        seconds, _ = _seconds(step)
+        return seconds, seconds
+
+    return run
+
+
+def torch_step_run(net, X, y, torch):
+    """As `step_run`, for a PyTorch net and Adam."""
+    xt, yt = torch.from_numpy(X), torch.from_numpy(y)
+    net = net.to(xt.dtype)
+    adam = torch.optim.Adam(net.parameters())
+
+    def step():
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(net(xt), yt).backward()
+        adam.step()
+
+    def run():
+        seconds, _ = _seconds(step)
+        return seconds, seconds
+
+    return run
+
+
 def _limit_run(case, probe):
     if case.flops[0]:
 
@@ -136,7 +178,7 @@ def _limit_run(case, probe):
     return run
 
 
-def measure(case, sides, seconds):
+def measure(sides, seconds):
     """Side -> medians of the seconds of forward, and of forward and backward; calls alternate."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     start = time.perf_counter()
@@ -213,12 +255,12 @@ def run(
     results = {}
     for name, make in cases.items():
         case = make(dtype)
-        sides = {"fastbn": _numpy_run(case, layers), "limit": _limit_run(case, probe)}
+        sides = {"fastbn": numpy_run(case, layers), "limit": _limit_run(case, probe)}
         if torch is not None:
-            sides["torch"] = _torch_run(case, torch)
+            sides["torch"] = torch_run(case, torch)
         if "reference" in peers:
-            sides["reference"] = _numpy_run(case, reference)
-        results[name] = times = measure(case, sides, seconds)
+            sides["reference"] = numpy_run(case, reference)
+        results[name] = times = measure(sides, seconds)
         yield _line(name, case, times, np.dtype(dtype).itemsize, peers)
     if json_file:
         with atomic_write(json_file) as file:

@@ -137,21 +137,29 @@ def _affine(N, D, M, dtype):
     )
 
 
-def _softmax(N, C, dtype):
-    """The loss gives its gradient at once: all of it is the forward pass."""
+def _loss(kind, N, C, dtype):
+    """A loss gives its gradient at once: all of it is the forward pass."""
     x = _normal(dtype, N, C)
     y = np.random.default_rng(0).integers(C, size=N)
 
     def torch_side(torch):
         xt, yt = _tensor(torch, x), torch.from_numpy(y)
+        F = torch.nn.functional
 
         def both():
-            loss = torch.nn.functional.cross_entropy(xt, yt)
+            # PyTorch's margin loss is a mean over classes, too.
+            loss = F.cross_entropy(xt, yt) if kind == "softmax" else C * F.multi_margin_loss(xt, yt)
             return torch.autograd.grad(loss, xt)
 
         return both, None
 
-    return Case(lambda module: module.softmax_loss(x, y), "", x, torch_side, moved=(2 * x.size, 0))
+    return Case(
+        lambda module: getattr(module, f"{kind}_loss")(x, y),
+        "",
+        x,
+        torch_side,
+        moved=(2 * x.size, 0),
+    )
 
 
 def all_cases():
@@ -186,8 +194,13 @@ def all_cases():
         yield f"relu {_times(shape)}", lambda d, s=shape: _relu(s, d)
     for shape in ((100, 500), (1000, 1000)):
         yield f"dropout {_times(shape)}", lambda d, s=shape: _dropout(s, d)
-    for shape in ((100, 10), (1000, 100), (10000, 1000)):
-        yield f"softmax_loss {_times(shape)}", lambda d, s=shape: _softmax(*s, d)
+    for kind, shape in (
+        ("softmax", (100, 10)),
+        ("softmax", (1000, 100)),
+        ("softmax", (10000, 1000)),
+        ("svm", (1000, 100)),
+    ):
+        yield f"{kind}_loss {_times(shape)}", lambda d, k=kind, s=shape: _loss(k, *s, d)
     for shape, filters, size, stride, pad in (
         ((100, 3, 31, 31), 25, 3, 2, 1),
         ((50, 3, 32, 32), 32, 7, 1, 3),

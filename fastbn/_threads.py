@@ -1,5 +1,6 @@
 """How many threads a kernel gets."""
 
+import contextlib
 import operator
 import os
 import threading
@@ -92,6 +93,19 @@ def set_num_threads(num_threads: int | None) -> None:
     """
     global _requested
     _requested = None if num_threads is None else _count(num_threads, "num_threads")
+
+
+@contextlib.contextmanager
+def at_most(num_threads):
+    """Within it the kernels use no more than `num_threads` threads; None changes nothing."""
+    global _requested
+    before = _requested
+    if num_threads is not None:
+        _requested = min(num_threads, get_num_threads())
+    try:
+        yield
+    finally:
+        _requested = before
 
 
 def get_num_threads() -> int:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib.util
 import itertools
 import json
 import math
 import os
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import _options, _threads, data_utils, optim, reference
+from . import _bench, _options, _threads, data_utils, optim, reference
 from .classifiers.fc_net import FullyConnectedNet
 from .config import show_config
 from .solver import Solver
@@ -235,32 +231,12 @@ def _time_steps(
     """Return the median seconds of a training step, on the kernels and on plain NumPy."""
     X, y = data["X_train"][: args.batch_size], data["y_train"][: args.batch_size]
     rule = getattr(optim, args.optimizer)
-
-    def contender(layers: Any) -> Callable[[], None]:
-        # A copy, because a step changes the net.
-        twin = copy.deepcopy(net)
-        twin.layers = layers
-        configs = {name: {"learning_rate": args.learning_rate} for name in twin.params}
-
-        def step() -> None:
-            _, grads = twin.loss(X, y)
-            for name, w in twin.params.items():
-                twin.params[name], configs[name] = rule(w, grads[name], configs[name])
-
-        return step
-
-    contenders = {"fastbn": contender(net.layers), "numpy": contender(reference)}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    # In turn, so that both see the same state of the machine. In blocks whose first steps do not
-    # count, because the idle threads of the one (OpenMP, BLAS) still spin when the other starts.
-    for _ in range(10):
-        for name, step in contenders.items():
-            for number in range(13):
-                start = time.perf_counter()
-                step()
-                if number >= 3:
-                    seconds[name].append(time.perf_counter() - start)
-    fast, plain = (statistics.median(seconds[name]) for name in contenders)
+    sides = {
+        name: _bench.step_run(net, module, X, y, rule, args.learning_rate)
+        for name, module in (("fastbn", net.layers), ("reference", reference))
+    }
+    medians = _bench.measure(sides, seconds=0.5)
+    fast, plain = (medians[name][0] for name in sides)
     return {
         "fastbn": fast,
         "numpy": plain,

@@ -14,13 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _check
-
-# Okabe and Ito's colours, which colour-blind people can tell apart; one marker and dash for each,
-# for print without colour.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES = ("-", "--", "-.", ":")
+from . import _check, _plots
 
 _HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
 
@@ -178,20 +172,15 @@ def plot_history(history: Any, title: str | None = None) -> Any:
     TypeError, KeyError
         If `history` has no such histories.
     """
-    from matplotlib.figure import Figure
-
     losses, train, val = _histories(history)
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    if title is not None:
-        figure.suptitle(title)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = _plots.panels(title, 10, 4.5, 2)
     steps = np.arange(1, len(losses) + 1)
     smooth, window = _running_mean(losses)
-    left.plot(steps, losses, color=_COLOURS[0], alpha=0.35, linewidth=0.8, label="each step")
-    left.plot(steps, smooth, color=_COLOURS[0], linewidth=2, label=f"mean of {window} steps")
+    left.plot(steps, losses, color=_plots.COLOURS[0], alpha=0.35, linewidth=0.8, label="each step")
+    left.plot(steps, smooth, color=_plots.COLOURS[0], linewidth=2, label=f"mean of {window} steps")
     left.set(title="Training loss", xlabel="step", ylabel="loss")
     for i, (name, values) in enumerate((("training", train), ("validation", val))):
-        right.plot(values, marker=_MARKERS[i], color=_COLOURS[i], markersize=4, label=name)
+        right.plot(values, color=_plots.COLOURS[i], label=name, **_plots.marker(i))
     right.set(title="Accuracy", xlabel="epoch", ylabel="share of images")
     right.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
@@ -225,36 +214,27 @@ def plot_comparison(histories: Mapping[str, Any], title: str | None = None) -> A
     TypeError, KeyError
         If one of them lacks one of the three.
     """
-    from matplotlib.figure import Figure
-
     if not histories:
         raise ValueError("histories must have at least one training; got none")
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
-    if title is not None:
-        figure.suptitle(title)
-    panels = figure.subplots(1, 3)
+    figure, panels = _plots.panels(title, 12, 4.5, 3)
     for i, (label, history) in enumerate(histories.items()):
         losses, train, val = _histories(history)
-        style = {
-            "color": _COLOURS[i % len(_COLOURS)],
-            "linestyle": _DASHES[i % len(_DASHES)],
-            "label": label,
-        }
-        marker = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 4}
+        style, marker = {**_plots.style(i), "label": label}, _plots.marker(i)
         # The accuracies are of step 1 and of the end of every epoch.
         epochs = max(len(train) - 1, 1)
         steps = np.arange(1, len(losses) + 1) * (epochs / max(len(losses), 1))
         panels[0].plot(steps, _running_mean(losses)[0], **style)
         panels[1].plot(train, **style, **marker)
         panels[2].plot(val, **style, **marker)
-    panels[0].set(title="Training loss, running mean", ylabel="loss", yscale="log")
+    panels[0].set(title="Training loss, running mean", ylabel="loss")
+    _plots.log_scale(panels[0])
     panels[1].set(title="Training accuracy", ylabel="share of images")
     panels[2].set(title="Validation accuracy", ylabel="share of images")
     for axes in panels:
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend_below(figure, panels[1])
+    _plots.legend_below(figure, panels[1])
     return figure
 
 
@@ -282,8 +262,6 @@ def plot_filters(w: npt.ArrayLike, title: str | None = None) -> Any:
     TypeError
         If `w` does not hold real numbers.
     """
-    from matplotlib.figure import Figure
-
     w = np.asarray(w)
     if w.ndim != 4 or w.size == 0:
         raise ValueError(f"w must be filters (F, C, HH, WW), not empty; got shape {w.shape}")
@@ -293,22 +271,10 @@ def plot_filters(w: npt.ArrayLike, title: str | None = None) -> Any:
     grid = visualize_grid(images, ubound=1.0)
     side = math.ceil(math.sqrt(len(images)))
     grid = grid[: -(-len(images) // side) * (images.shape[1] + 1) - 1]  # without empty rows
-    figure = Figure(figsize=(5, 5 * grid.shape[0] / grid.shape[1]), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = _plots.panels(title, 5, 0.4 + 5 * grid.shape[0] / grid.shape[1], 1)
     axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
-    if title is not None:
-        axes.set_title(title)
     return figure
-
-
-def _legend_below(figure: Any, axes: Any) -> None:
-    """List what is labelled in `axes` below all panels, where it hides nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = min(len(labels), 4)
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3
-    )
 
 
 def _histories(history: Any) -> list[npt.NDArray[np.float64]]:

@@ -232,7 +232,7 @@ FLOORS = {
     "_accelerate": 4,
     "classifiers": 4,
     "experiments": 5,
-    "cli": 5,
+    "cli": 6,
 }
 
 

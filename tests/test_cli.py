@@ -4,13 +4,16 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import fastbn
+import fastbn.experiments
 from fastbn import _atomic, _train, cli
 from fastbn.cli import main
 
@@ -318,7 +321,7 @@ def test_as_a_module(tmp_path):
 
 
 def test_nothing_heavy_at_import(tmp_path):
-    modules = "tqdm", "matplotlib", "sklearn", "scipy"
+    modules = "tqdm", "matplotlib", "sklearn", "scipy", "joblib", "torch"
     code = f"import sys, fastbn.cli; print([m for m in {modules} if m in sys.modules])"
     result = run(tmp_path, "-c", code)
     assert result.stdout == "[]\n", result.stderr
@@ -380,3 +383,154 @@ def test_bench_refuses_what_it_cannot_do(tmp_path, capsys, monkeypatch):
     path = tmp_path / "none" / "times.json"
     assert bench("--only", "relu 100x500", "--json", str(path)) == 1
     assert f"cannot write {path}" in capsys.readouterr().err
+
+
+# experiment
+
+STUDIES = {
+    "batchnorm": [],
+    "weight-scale": ["--weight-scales", "1e-3,0.1"],
+    "batch-size": ["--batch-sizes", "5,20"],
+    "speed": ["--only", "svm_loss", "--seconds", "0.001"],
+}
+
+
+def experiment(name, out, *options):
+    quick = [] if name == "speed" else ["--hidden", "6,5", "--num-train", "40", "--epochs", "2"]
+    return main(["experiment", name, "--out", str(out), *STUDIES[name], *quick, *options])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_experiment_prints_and_writes(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(fastbn.experiments.speed, "_torch", lambda: None)
+    out = tmp_path / "some" / "where"
+    assert experiment(name, out) == 0
+    printed, err = capsys.readouterr()
+    *table, sentence, wrote_json, wrote_png = printed.splitlines()
+    assert err == "" and len(table) >= 2 and sentence.endswith(".")
+    paths = [out / f"{name}.json", out / f"{name}.png"]
+    assert [wrote_json, wrote_png] == [f"wrote {path}" for path in paths]
+    result = json.loads(paths[0].read_text(), parse_constant=pytest.fail)
+    assert result["experiment"] == name and result["conclusion"] == sentence
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+    kept = "timings" if name == "speed" else "trainings"
+    assert sorted(os.listdir(out)) == sorted([f"{name}.json", f"{name}.png", kept])
+    # Again: nothing is trained, and so not even timings change.
+    before = paths[0].read_bytes()
+    assert experiment(name, out) == 0
+    assert capsys.readouterr().out == printed and paths[0].read_bytes() == before
+
+
+def test_experiment_options_reach_the_trainings(tmp_path, cifar):
+    options = ["--normalization", "layernorm", "--batch-size", "7", "--learning-rate", "0.5"]
+    options += ["--weight-scale", "0.25", "--dtype", "float64", "--seed", "9", "--jobs", "1"]
+    assert experiment("batchnorm", tmp_path, *options) == 0
+    result = json.loads((tmp_path / "batchnorm.json").read_text())
+    assert result["options"] == {
+        "normalization": "layernorm",
+        "hidden": [6, 5],
+        "epochs": 2,
+        "batch_size": 7,
+        "learning_rate": 0.5,
+        "weight_scale": 0.25,
+        "dtype": "float64",
+        "seed": 9,
+    }
+    assert (result["data"], result["num_train"]) == ("digits", 40)
+
+
+def test_experiment_that_diverges_is_valid_json(tmp_path, capsys):
+    assert experiment("batchnorm", tmp_path, "--learning-rate", "1e38") == 0
+    result = json.loads((tmp_path / "batchnorm.json").read_text(), parse_constant=pytest.fail)
+    assert [training["final_loss"] for training in result["trainings"]] == [None, None]
+    assert capsys.readouterr().out.count("diverged") == 2
+
+
+def test_experiment_shows_a_bar_on_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert experiment("batchnorm", tmp_path) == 0
+    assert re.search(r"\d+/\d+ \[\d\d:\d\d<", capsys.readouterr().err)
+
+
+def test_experiment_interrupted_goes_on_where_it_was(tmp_path):
+    """Ctrl-C goes to all processes of the terminal; what is finished stays."""
+    command = [sys.executable, "-m", "fastbn", "experiment", "batch-size", "--out", "runs"]
+    command += ["--jobs", "2", "--batch-sizes", "50,49,48,1", "--epochs", "4", "--hidden", "10"]
+    folder = tmp_path / "runs" / "trainings"
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        # The last training takes fifty times as long as each of the others.
+        while process.poll() is None and not (folder.is_dir() and any(folder.glob("[!.]*"))):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    # A worker that is still being started may have a word to say before.
+    assert (process.returncode, out) == (130, "") and err.endswith("fastbn: interrupted\n")
+    finished = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert 1 <= len(finished) < 5 and all(name.endswith(".json") for name in finished)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert result.returncode == 0
+    assert len(list(folder.iterdir())) == 5
+    for name, written in finished.items():
+        assert (folder / name).stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: NAME"),
+        (["dropout"], "invalid choice: 'dropout'"),
+        (["batchnorm", "--normalization", "none"], "--normalization: invalid choice: 'none'"),
+        (["batchnorm", "--hidden", "5,0"], "--hidden: must be an integer at least 1"),
+        (["batchnorm", "--jobs", "0"], "--jobs: must be an integer at least 1; got '0'"),
+        (["batchnorm", "--only", "x"], "unrecognized arguments: --only x"),
+        (["weight-scale", "--weight-scales", "1,0"], "--weight-scales: must be a number above 0"),
+        (["weight-scale", "--weight-scale", "x"], "--weight-scales: must be a number; got 'x'"),
+        (["batch-size", "--batch-sizes", "5,x"], "--batch-sizes: must be an integer; got 'x'"),
+        (["speed", "--only", "nothing"], "only must be in the name of a case (affine"),
+        (["speed", "--jobs", "2"], "unrecognized arguments: --jobs 2"),
+        (["speed", "--threads", "1000"], "--threads: num_threads must be from 1 to 256"),
+    ],
+)
+def test_experiment_bad_options(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["experiment", *arguments])
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err and not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere"], "no such folder of CIFAR-10 batches: 'nowhere'"),
+        (["--num-train", "1258"], "num_train must be at most 1257"),
+        (["--hidden", "999999999,999999999"], "not enough memory"),
+    ],
+)
+def test_experiment_that_cannot_be(options, message, tmp_path, capsys):
+    assert experiment("batchnorm", tmp_path / "out", *options) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("fastbn: error: ") and message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_experiment_out_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert experiment("batchnorm", tmp_path / "out") == 1
+    assert "cannot write to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "joblib", "sklearn.datasets"])
+def test_experiment_without_an_extra(module, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert experiment("batchnorm", tmp_path / "out") == 1
+    assert "pip install 'fastbn[train]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -265,7 +265,7 @@ def test_plot_filters_in_colour_and_in_grey(rng):
     image = axes.get_images()[0].get_array()
     expected = visualize_grid(net.params["W1"].transpose(0, 2, 3, 1), ubound=1.0)[:7]
     np.testing.assert_array_equal(image, expected)
-    assert image.shape == (7, 11, 3) and axes.get_title() == "First layer"
+    assert image.shape == (7, 11, 3) and axes.figure.get_suptitle() == "First layer"
     # Six grey images in three columns: two rows, not the square grid's three.
     w = rng.standard_normal((3, 2, 4, 5))
     (axes,) = drawn(plot_filters(w)).axes
