@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from . import _check, _plots
 
+_GAP = (0.34, 0.71, 0.91)  # colour between filters
+
 _HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")
 
 
@@ -270,9 +272,11 @@ def plot_filters(w: npt.ArrayLike, title: str | None = None) -> Any:
     images = _images("w", w.transpose(0, 2, 3, 1))
     grid = visualize_grid(images, ubound=1.0)
     side = math.ceil(math.sqrt(len(images)))
-    grid = grid[: -(-len(images) // side) * (images.shape[1] + 1) - 1]  # without empty rows
+    there = _tile(np.ones_like(images[..., 0:1]), side, side, 1, 0)[:-1, :-1, 0] > 0
+    # Black would be taken for pixels.
+    grid = np.where(there[..., None], grid, _GAP)[: there.any(axis=1).nonzero()[0][-1] + 1]
     figure, (axes,) = _plots.panels(title, 5, 0.4 + 5 * grid.shape[0] / grid.shape[1], 1)
-    axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(grid, vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     return figure
 

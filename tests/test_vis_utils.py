@@ -261,13 +261,22 @@ def test_figures_of_nothing(call, error, message):
 
 def test_plot_filters_in_colour_and_in_grey(rng):
     net = ThreeLayerConvNet(num_filters=5, filter_size=3)
-    (axes,) = drawn(plot_filters(net.params["W1"], "First layer")).axes
-    image = axes.get_images()[0].get_array()
-    expected = visualize_grid(net.params["W1"].transpose(0, 2, 3, 1), ubound=1.0)[:7]
-    np.testing.assert_array_equal(image, expected)
-    assert image.shape == (7, 11, 3) and axes.figure.get_suptitle() == "First layer"
-    # Six grey images in three columns: two rows, not the square grid's three.
-    w = rng.standard_normal((3, 2, 4, 5))
-    (axes,) = drawn(plot_filters(w)).axes
-    expected = visualize_grid(w.reshape(6, 4, 5, 1), ubound=1.0)[:9, :, 0]
-    np.testing.assert_array_equal(axes.get_images()[0].get_array(), expected)
+    # Six grey images, in three columns like the five filters.
+    grey = rng.standard_normal((3, 2, 3, 3))
+    for w, images in (
+        (net.params["W1"], net.params["W1"].transpose(0, 2, 3, 1)),
+        (grey, grey.reshape(6, 3, 3, 1)),
+    ):
+        figure = drawn(plot_filters(w, "First layer"))
+        (axes,) = figure.axes
+        drawing = axes.get_images()[0].get_array()
+        # Two rows, without the square grid's third; between the images neither black nor white.
+        grid = visualize_grid(images, ubound=1.0)[:7]
+        gap = np.ones((7, 11), bool)
+        for n in range(len(images)):
+            gap[4 * (n // 3) : 4 * (n // 3) + 3, 4 * (n % 3) : 4 * (n % 3) + 3] = False
+        assert drawing.shape == (7, 11, 3)
+        expected = np.broadcast_to(grid, drawing.shape)
+        np.testing.assert_array_equal(drawing[~gap], expected[~gap])
+        assert np.ptp(drawing[gap], axis=0).max() == 0 and np.ptp(drawing[gap][0]) > 0.3
+        assert figure.get_suptitle() == "First layer"
