@@ -104,8 +104,8 @@ def add_command(commands: Any) -> None:
         "experiment",
         help="run one of the studies of normalization, or measure the speed",
         description="Run a study, print a table and what it shows, and write NAME.json and "
-        "NAME.png. What is finished is kept in the folder of the results: after an interruption "
-        "the same command goes on from there.",
+        "NAME.png (NAME-layernorm for layer normalization). What is finished is kept in the folder "
+        "of the results: after an interruption the same command goes on from there.",
     )
     names = experiment.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in _MODULES.items():
@@ -171,7 +171,9 @@ def _run(parser: argparse.ArgumentParser, module: Any, args: argparse.Namespace)
     print(module.table(result))
     print(sentence)
     text = json.dumps({**result, "conclusion": sentence}, indent=1, allow_nan=False)
-    path = os.path.join(args.out, args.name)
+    # So that the study of layer normalization does not replace that of batch normalization.
+    kind = options.get("normalization", "batchnorm")
+    path = os.path.join(args.out, args.name if kind == "batchnorm" else f"{args.name}-{kind}")
     _options.write(f"{path}.json", lambda file: file.write(text.encode() + b"\n"))
     figure = module.plot(result)
     _options.write(f"{path}.png", lambda file: figure.savefig(file, format="png", dpi=150))

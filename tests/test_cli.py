@@ -1,5 +1,6 @@
 """The command line: results, files, and what it says when something is wrong."""
 
+import functools
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ import pytest
 
 import fastbn
 import fastbn.experiments
-from fastbn import _atomic, _train, cli
+from fastbn import _atomic, _train, cli, data_utils
 from fastbn.cli import main
 
 # Half a second instead of several.
@@ -421,11 +422,14 @@ def test_experiment_prints_and_writes(name, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == printed and paths[0].read_bytes() == before
 
 
-def test_experiment_options_reach_the_trainings(tmp_path, cifar):
+def test_experiment_options_reach_the_trainings(tmp_path):
     options = ["--normalization", "layernorm", "--batch-size", "7", "--learning-rate", "0.5"]
     options += ["--weight-scale", "0.25", "--dtype", "float64", "--seed", "9", "--jobs", "1"]
     assert experiment("batchnorm", tmp_path, *options) == 0
-    result = json.loads((tmp_path / "batchnorm.json").read_text())
+    # Under a name of its own: the study of batch normalization stays.
+    names = ["batchnorm-layernorm.json", "batchnorm-layernorm.png", "trainings"]
+    assert sorted(os.listdir(tmp_path)) == names
+    result = json.loads((tmp_path / names[0]).read_text())
     assert result["options"] == {
         "normalization": "layernorm",
         "hidden": [6, 5],
@@ -437,6 +441,18 @@ def test_experiment_options_reach_the_trainings(tmp_path, cifar):
         "seed": 9,
     }
     assert (result["data"], result["num_train"]) == ("digits", 40)
+
+
+def test_experiment_on_a_cifar_folder(tmp_path, cifar, monkeypatch):
+    read = functools.partial(
+        data_utils.get_CIFAR10_data, num_training=30, num_validation=10, num_test=8
+    )
+    monkeypatch.setattr(data_utils, "get_CIFAR10_data", read)
+    options = ["--data", str(cifar), "--num-train", "20", "--batch-size", "5"]
+    assert experiment("batchnorm", tmp_path, *options) == 0
+    result = json.loads((tmp_path / "batchnorm.json").read_text())
+    assert (result["data"], result["num_train"]) == ("CIFAR-10", 20)
+    assert [len(training["loss_history"]) for training in result["trainings"]] == [8, 8]
 
 
 def test_experiment_that_diverges_is_valid_json(tmp_path, capsys):

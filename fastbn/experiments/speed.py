@@ -264,7 +264,7 @@ def plot(result: dict[str, Any]) -> Any:
     for i, peer in enumerate(result["peers"]):
         style = {**_plots.style(i), **_plots.marker(i), "linestyle": "", "markersize": 7}
         axes.plot(_ratios(result, peer), rows, label=_NAMES[peer], **style)
-    axes.set(xlabel="time over fastbn's; right of the line fastbn is faster", xscale="log")
+    axes.set(xlabel="time divided by fastbn's; right of the line fastbn is faster", xscale="log")
     _plots.plain_ticks(axes.xaxis)
     axes.set_yticks(rows, names)
     axes.invert_yaxis()
