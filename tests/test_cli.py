@@ -470,7 +470,10 @@ def test_experiment_shows_a_bar_on_a_terminal(tmp_path, capsys, monkeypatch):
 
 def test_experiment_interrupted_goes_on_where_it_was(tmp_path):
     """Ctrl-C goes to all processes of the terminal; what is finished stays."""
-    command = [sys.executable, "-m", "fastbn", "experiment", "batch-size", "--out", "runs"]
+    # As from a terminal, even where the tests run with interrupts ignored.
+    code = "import signal, sys; from fastbn.cli import main; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+    command = [sys.executable, "-c", code, "experiment", "batch-size", "--out", "runs"]
     command += ["--jobs", "2", "--batch-sizes", "50,49,48,1", "--epochs", "4", "--hidden", "10"]
     folder = tmp_path / "runs" / "trainings"
     with subprocess.Popen(
@@ -480,7 +483,6 @@ def test_experiment_interrupted_goes_on_where_it_was(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         # The last training takes fifty times as long as each of the others.
         while process.poll() is None and not (folder.is_dir() and any(folder.glob("[!.]*"))):

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import os
+import sys
 
 import joblib
 import numpy as np
@@ -252,9 +253,15 @@ def test_the_callers_stream_is_left_alone():
 
 
 def test_without_joblib(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "joblib", None)
+    monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(ImportError, match=r"need joblib.*pip install 'fastbn\[train\]'"):
         batchnorm.run(**TINY)
+
+
+def test_without_tqdm(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert len(batchnorm.run(**TINY, progress=True)["trainings"]) == 2
+    assert capsys.readouterr() == ("", "")
 
 
 # Resuming
