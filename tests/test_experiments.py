@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import os
+import signal
 import sys
 
 import joblib
@@ -232,6 +233,14 @@ def test_workers_do_not_fight_for_cores():
     assert pools[0] and all(pool["num_threads"] <= most for pool in pools[0])
 
 
+def test_only_workers_ignore_interrupts():
+    handler = signal.getsignal(signal.SIGINT)
+    for n_jobs, expected in ((1, handler), (2, signal.SIG_IGN)):
+        calls = _parallel.side_by_side(signal.getsignal, [(signal.SIGINT,)], n_jobs)
+        assert [got for _, got in calls] == [expected]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def test_results_come_with_their_numbers():
     calls = [(number,) for number in (3, -1, 2, -7)]
     for n_jobs in (1, 2):
@@ -253,9 +262,10 @@ def test_the_callers_stream_is_left_alone():
 
 
 def test_without_joblib(monkeypatch):
+    data = data_utils.get_digits_data()  # scikit-learn needs joblib, too
     monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(ImportError, match=r"need joblib.*pip install 'fastbn\[train\]'"):
-        batchnorm.run(**TINY)
+        batchnorm.run(data, **TINY)
 
 
 def test_without_tqdm(monkeypatch, capsys):

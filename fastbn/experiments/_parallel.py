@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,8 @@ def side_by_side(
     joblib = _joblib()
     num_threads = 1 if joblib.effective_n_jobs(n_jobs) > 1 else None
     call = joblib.delayed(_call)
-    calls = (call(number, function, args, num_threads) for number, args in enumerate(arguments))
+    parent = os.getpid()
+    calls = (call(n, function, args, num_threads, parent) for n, args in enumerate(arguments))
     # One call a batch: nothing that is finished waits for its neighbour.
     options = {"n_jobs": n_jobs, "batch_size": 1, "prefer": "processes"}
     try:
@@ -48,8 +50,9 @@ def _call(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
     num_threads: int | None,
+    parent: int,
 ) -> tuple[int, Any]:
-    _leave_interrupts_to_the_parent()
+    _leave_interrupts_to(parent)
     # In a backend of threads, calls take turns.
     with _STREAM, _threads.at_most(num_threads):
         state = np.random.get_state()
@@ -59,10 +62,10 @@ def _call(
             np.random.set_state(state)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _leave_interrupts_to(parent: int) -> None:
     # Ctrl-C reaches the workers of a pool as well, and each would print where it was. The parent
     # ends them.
-    in_pool = multiprocessing.current_process().name != "MainProcess"
+    in_pool = os.getpid() != parent and multiprocessing.current_process().name != "MainProcess"
     if in_pool and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
