@@ -173,6 +173,17 @@ def test_scales_and_sizes_are_the_only_difference(trained):
     assert pairs[1]["loss_history"] == pairs[3]["loss_history"] != pairs[0]["loss_history"]
 
 
+@every_study
+def test_options_may_be_numpys(study, options, number):
+    arrays = {
+        key: np.array(value) if isinstance(value, tuple) else np.int64(value)
+        for key, value in options.items()
+    }
+    result = study.run(**arrays, learning_rate=np.float32(0.5), seed=np.uint8(7))
+    assert result == study.run(**options, learning_rate=0.5, seed=7)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
 def test_data_folder_and_mapping(tmp_path, rng):
     data = {
         "X_train": rng.standard_normal((12, 3, 2, 2)),
@@ -498,6 +509,7 @@ def test_what_batch_size_says(normalized, plain, sizes, effect):
         (batchnorm, {"learning_rate": "x"}, TypeError, "learning_rate must be a number; got 'x'"),
         (batchnorm, {"weight_scale": np.nan}, ValueError, "weight_scale must be finite"),
         (batchnorm, {"dtype": "float16"}, ValueError, "dtype must be 'float32' or 'float64'"),
+        (batchnorm, {"dtype": np.dtype("f4")}, ValueError, "dtype must be 'float32' or 'float64'"),
         (batchnorm, {"seed": -1}, ValueError, "seed must be at least 0; got -1"),
         (batchnorm, {"seed": 2**32}, ValueError, "seed must be at most 4294967295"),
         (batchnorm, {"data": {"X_train": []}}, ValueError, "data must have the key 'y_train'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,14 @@ class Training(NamedTuple):
     nets_after: int = 0
     steps_before: int = 0
 
+    def options(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of its options, as JSON has them."""
+        return {
+            name: list(v) if name == "hidden" else v
+            for name, v in self._asdict().items()
+            if name in names
+        }
+
     def steps(self, data: Data) -> int:
         return self.epochs * max(len(data.arrays["y_train"]) // self.batch_size, 1)
 
@@ -60,8 +68,7 @@ def read(data: Any, num_train: int, dtype: str) -> Data:
     if isinstance(data, Data):
         return data
     _check.integer("num_train", num_train, 1)
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
+    check_dtype(dtype)
     if data is None:
         name, arrays = "digits", data_utils.get_digits_data()
     elif isinstance(data, Mapping):
@@ -100,6 +107,12 @@ def checked(normalization: str, **common: Any) -> Training:
     if common["seed"] >= 2**32:
         raise ValueError(f"seed must be at most {2**32 - 1}; got {common['seed']}")
     return Training(normalization, hidden, **common)
+
+
+def check_dtype(dtype: Any) -> None:
+    # By name, as it is written to files.
+    if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
 
 
 def number(name: str, value: Any, zero: bool = True) -> float:

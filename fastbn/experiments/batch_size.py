@@ -81,7 +81,7 @@ def run(
         raise ValueError("batch_sizes must hold at least one size; got none")
     options = {
         "normalization": normalization,
-        "hidden": list(hidden),
+        "hidden": hidden,
         "epochs": epochs,
         "learning_rate": learning_rate,
         "weight_scale": weight_scale,
@@ -95,7 +95,7 @@ def run(
         *(common._replace(batch_size=size) for size in sizes),
     ]
     records = _trainings.run_all(trainings, data, out, n_jobs, progress)
-    options["batch_sizes"] = sizes
+    options = common.options(options) | {"batch_sizes": sizes}
     return _trainings.result("batch-size", data, options, records)
 
 

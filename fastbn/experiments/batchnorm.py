@@ -81,7 +81,7 @@ def run(
     """
     options = {
         "normalization": normalization,
-        "hidden": list(hidden),
+        "hidden": hidden,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -96,6 +96,7 @@ def run(
         normalization=None, nets_before=1, nets_after=0, steps_before=normalized.steps(data)
     )
     records = _trainings.run_all([normalized, plain], data, out, n_jobs, progress)
+    options = normalized.options(options)
     return _trainings.result("batchnorm", data, options, records)
 
 

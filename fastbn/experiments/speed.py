@@ -92,8 +92,7 @@ def run(
     Sides alternate in one process, as in ``fastbn bench``. Cases run one after the other: side by
     side they would take the time from one another.
     """
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
+    _trainings.check_dtype(dtype)
     seconds = _trainings.number("seconds", seconds, zero=False)
     makers = cases(only)
     torch = _torch()

@@ -91,7 +91,7 @@ def run(
         raise ValueError("weight_scales must hold at least one scale; got none")
     options = {
         "normalization": normalization,
-        "hidden": list(hidden),
+        "hidden": hidden,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -106,7 +106,7 @@ def run(
         for kind in (normalization, None)
     ]
     records = _trainings.run_all(trainings, data, out, n_jobs, progress)
-    options["weight_scales"] = scales
+    options = common.options(options) | {"weight_scales": scales}
     return _trainings.result("weight-scale", data, options, records)
 
 
