@@ -97,6 +97,11 @@ SIGNATURES = {
         "load_models(models_dir)",
         "load_imagenet_val(num=None)",
     ],
+    "vis_utils": [
+        "visualize_grid(Xs, ubound=255.0, padding=1)",
+        "vis_grid(Xs)",
+        "vis_nn(rows)",
+    ],
     "classifiers.fc_net": [
         "TwoLayerNet(input_dim=3072, hidden_dim=100, num_classes=10, weight_scale=1e-3, reg=0.0)",
         "TwoLayerNet.loss(self, X, y=None)",
@@ -158,6 +163,7 @@ def test_signature(module, signature):
         "from fastbn.data_utils import load_models, load_imagenet_val",
         "from fastbn.gradient_check import eval_numerical_gradient, eval_numerical_gradient_array",
         "from fastbn.gradient_check import grad_check_sparse",
+        "from fastbn.vis_utils import visualize_grid",
         "from fastbn.classifiers.fc_net import *",
         "from fastbn.classifiers.cnn import *",
         "from fastbn.classifiers.fc_net import TwoLayerNet, FullyConnectedNet",

@@ -569,13 +569,17 @@ def test_speed_resumes(tmp_path, without_torch, monkeypatch):
     for change in ({"dtype": "float64"}, {"seconds": 2e-3}):
         with pytest.raises(AttributeError):
             speed.run(**{"seconds": 1e-3, "only": "softmax", "out": tmp_path, **change})
-    fastbn.set_num_threads(1 + fastbn.get_num_threads())
-    try:
-        with pytest.raises(AttributeError):
-            quick(only="softmax", out=tmp_path)
-    finally:
-        fastbn.set_num_threads(None)
-    assert len(measured) == 3
+    for change, value, back in (
+        (fastbn.set_num_threads, 1 + fastbn.get_num_threads(), None),
+        (fastbn.set_conv_algorithm, "direct", fastbn.get_conv_algorithm()),
+    ):
+        change(value)
+        try:
+            with pytest.raises(AttributeError):
+                quick(only="softmax", out=tmp_path)
+        finally:
+            change(back)
+    assert len(measured) == 4
 
 
 def test_what_speed_says():

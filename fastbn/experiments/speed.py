@@ -22,6 +22,7 @@ from .. import (
     optim,
     reference,
 )
+from .._algorithm import get_conv_algorithm
 from ..classifiers.cnn import ThreeLayerConvNet
 from ..classifiers.fc_net import FullyConnectedNet
 from . import _report, _trainings
@@ -106,6 +107,7 @@ def run(
         "versions": versions,
         "threads": _threads.get_num_threads(),
         "level": _ext.level,
+        "conv_algorithm": get_conv_algorithm(),
         "host": platform.node(),
     }
     store = Store(None if out is None else os.path.join(out, "timings"))
