@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -227,7 +226,7 @@ def _aside() -> Iterator[None]:
 
 
 def seconds(name: str, theirs: Functions) -> tuple[float, float] | None:
-    """Median seconds of theirs and ours of that name on data of a moderate size.
+    """Seconds of theirs and ours of that name on data of a moderate size.
 
     None if theirs fails on it.
     """
@@ -243,12 +242,15 @@ def seconds(name: str, theirs: Functions) -> tuple[float, float] | None:
 
 
 _TURNS, _PATIENCE = 6, 0.2  # calls, seconds
+#: Idle threads of BLAS and OpenMP go on spinning for a while, and would be charged to the next.
+_PAUSE = 0.05
 
 
 def _timed(pair, name, functions):
     forward = pair.functions[0]
     given = arguments(forward, pair.timed)
     times: list[float] = []
+    time.sleep(_PAUSE)
     while len(times) < 2 or (len(times) < _TURNS and sum(times) < _PATIENCE):
         call = given.values()
         if name != forward:
@@ -257,4 +259,6 @@ def _timed(pair, name, functions):
         start = time.perf_counter()
         functions[name](*call)
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])  # the first call is not counted
+    # The first call is not counted. The least, since a busy machine makes a call of two threads
+    # wait for whole time slices, and there are too few calls for a median to be free of that.
+    return min(times[1:])
