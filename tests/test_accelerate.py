@@ -348,6 +348,16 @@ def test_functions_without_a_signature(checkout):
     assert report.left["relu_forward"].startswith("takes (iterable")
 
 
+def test_the_extension_stays_while_a_report_stands(checkout, capsys):
+    checkout(2024)
+    first, second = fastbn.accelerate("cs231n"), fastbn.accelerate("cs231n")
+    first.undo()
+    importlib.reload(module("fast_layers"))
+    assert capsys.readouterr().out == ""
+    second.undo()
+    assert not _hook.finder.extensions
+
+
 def test_undo_takes_the_extension_away(checkout):
     checkout(2024)
     fastbn.accelerate("cs231n").undo()
@@ -447,6 +457,27 @@ def test_wrong_targets(target, error, message, checkout):
     with pytest.raises(error, match=message):
         fastbn.accelerate(target)
     assert not _swap.active and not _report.standing
+
+
+@pytest.mark.parametrize("ending", ["return 5", "raise RuntimeError(name)"])
+def test_a_module_with_a_getattr_of_its_own(ending, checkout):
+    checkout(2024, extra={"layers.py": f"\n\ndef __getattr__(name):\n    {ending}\n"})
+    layers_of = module("layers")
+    with fastbn.accelerate(layers_of):
+        assert layers_of.relu_forward is layers.relu_forward
+
+
+def test_a_module_that_exits(checkout):
+    checkout(2024, extra={"layer_utils.py": "\nraise SystemExit(3)\n"})
+    left = fastbn.accelerate("cs231n").left
+    assert left == {"layer_utils": "cannot be imported: SystemExit: 3"}
+
+
+def test_an_interrupt_while_the_modules_are_imported(checkout):
+    checkout(2024, extra={"layer_utils.py": "\nraise KeyboardInterrupt\n"})
+    with pytest.raises(KeyboardInterrupt):
+        fastbn.accelerate("cs231n")
+    assert not _hook.finder.extensions and not _report.standing
 
 
 def test_a_package_that_cannot_be_imported_says_why(checkout):

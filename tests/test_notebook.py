@@ -193,3 +193,27 @@ home("relu_forward")
         "relu_forward fastbn fastbn fastbn",
         "relu_forward cs231n cs231n cs231n",
     ]
+
+
+def test_a_module_that_could_not_be_imported_at_first(tmp_path):
+    checkouts.write(tmp_path, 2024, extra={"layers.py": "\nvalue = 1 / 0\n"})
+    lines = notebook(
+        tmp_path,
+        """
+cell("%load_ext fastbn")
+cell("import cs231n")
+edit("layers.py", "1 / 0", "1")
+"""
+        + IMPORTS
+        + """
+home("relu_forward", "affine_forward")
+cell("%unload_ext fastbn")
+home("relu_forward")
+""",
+    )
+    assert "  layers: cannot be imported: ZeroDivisionError: division by zero" in lines
+    assert lines[-3:] == [
+        "relu_forward fastbn fastbn fastbn",
+        "affine_forward fastbn fastbn fastbn",
+        "relu_forward cs231n cs231n cs231n",
+    ]

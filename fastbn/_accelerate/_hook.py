@@ -75,13 +75,10 @@ class Finder(MetaPathFinder):
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
-    def provide(self, package: str) -> bool:
-        """Provide im2col_cython; whether that is new."""
-        if package in self.extensions:
-            return False
+    def provide(self, package: str) -> None:
+        """Provide im2col_cython."""
         self.extensions.add(package)
         self.install()
-        return True
 
     def withdraw(self, package: str) -> None:
         """Provide it no longer, and forget it where it was ours."""

@@ -10,7 +10,7 @@ from typing import Any
 from . import _rows, _swap
 from ._compare import said
 from ._decide import decide
-from ._groups import GROUP_OF, GROUPS, HOMES, OURS
+from ._groups import GIVEN, GROUP_OF, GROUPS, HOMES, OURS
 from ._hook import finder
 from ._rows import Row
 from ._swap import Space, Swap
@@ -40,14 +40,18 @@ class Report:
         self.rows: list[Row] = []
         self._callers, self._verify, self._unsolved = callers, verify, unsolved
         self._swaps: list[Swap] = []
-        self._provides, self._problems = False, list[Row]()
+        self._problems: list[Row] = []
         self._homes: dict[str, ModuleType] = {"": module}
         self._root = self.target.partition(".")[0]
-        if hasattr(module, "__path__"):
+        if "__path__" in vars(module):  # not hasattr: a module's own __getattr__ may say anything
             self._root = self.target
             with _swap.lock:
-                self._provides = finder.provide(self.target)
-            self._homes, self._problems = _import_homes(self.target)
+                finder.provide(self.target)
+            try:
+                self._homes, self._problems = _import_homes(self.target)
+            except BaseException:  # Ctrl-C
+                self._withdraw()
+                raise
         self._known: dict[str, dict[int, Any]] = {}
         #: Names that were ours before, and that undo() leaves alone.
         self._own: dict[tuple[int, str], Space] = {}
@@ -109,7 +113,12 @@ class Report:
             for swap in reversed(self._swaps):
                 swap.undo()
             self._swaps = []
-            if self._provides:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Take im2col_cython away again, unless another report on the package stands."""
+        with _swap.lock:
+            if all(report.target != self.target for report in standing):
                 finder.withdraw(self.target)
 
     def theirs(self) -> dict[str, Any]:
@@ -123,6 +132,7 @@ class Report:
             if self in standing and all(
                 report.target != self.target for report in standing[standing.index(self) + 1 :]
             ):  # the latest call decides
+                self._take_homes()
                 self._adopt()
                 theirs, own = self._find()
                 if self._seen != _codes(theirs):
@@ -136,6 +146,15 @@ class Report:
                 importlib.reload(module)
 
     # What there is
+
+    def _take_homes(self) -> None:
+        """Take in the course's modules that could not be imported at first, and were since."""
+        if "" not in self._homes:
+            for kind in HOMES:
+                module = sys.modules.get(f"{self.target}.{kind}")
+                if module is not None and kind not in self._homes:
+                    self._homes[kind] = module
+                    self._problems = [row for row in self._problems if row.name != kind]
 
     def _home(self, name: str) -> Space:
         """Where a function of the course is looked up."""
@@ -288,7 +307,13 @@ def _import_homes(package: str) -> tuple[dict[str, ModuleType], list[Row]]:
             continue  # nobody wants it
         try:
             homes[kind] = importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if not (isinstance(error, ModuleNotFoundError) and error.name == name):
-                problems.append(Row(kind, kind, False, f"cannot be imported: {said(error)}"))
+                # What the course hands out may be broken by the times, and what needs it with it.
+                given = kind in GIVEN or any(problem.name in GIVEN for problem in problems)
+                reason, found = (
+                    f"cannot be imported: {said(error)}",
+                    "broken" if given else "raises",
+                )
+                problems.append(Row(kind, kind, False, reason, found))
     return homes, problems
