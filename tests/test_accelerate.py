@@ -575,6 +575,24 @@ def test_verify_finds_what_is_wrong(name, checkout):
     assert "conv_forward_fast" in report.swapped
 
 
+@pytest.mark.parametrize(
+    "body, reason",
+    [
+        ("return Tensor(), x", "out is no array of numbers: Tensor"),
+        ("return x * np.nan, x", "differs: out is not finite"),
+        ("input()", "theirs raises EOFError: EOF when reading a line"),
+    ],
+)
+def test_verify_of_what_is_odd(body, reason, checkout, monkeypatch):
+    stdin = types.SimpleNamespace()  # reading from it is an AttributeError
+    monkeypatch.setattr(sys, "stdin", stdin)
+    tensor = "class Tensor:\n    def __array__(self, *args, **kwargs):\n        raise RuntimeError"
+    relu = f"{tensor}\n\n\ndef relu_forward(x):\n    {body}"
+    checkout(2024, replace={"relu_forward": relu})
+    assert fastbn.accelerate("cs231n", verify=True).left["relu_forward"] == reason
+    assert sys.stdin is stdin
+
+
 def test_verify_swaps_what_is_right(checkout, capsys, recwarn):
     noisy = SOLVED["relu_forward"].replace(
         "return", 'print("noise"); np.log(np.zeros(1)); np.random.rand(3); return'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -159,7 +160,7 @@ def _verdict(name, probe, names, got, expected):
     for result, mine, ours in zip(names, got, expected, strict=True):
         try:
             mine = np.asarray(mine, dtype=float)
-        except (TypeError, ValueError):
+        except Exception:  # such as the RuntimeError of a tensor that requires a gradient
             return Verdict("differs", f"{result} is no array of numbers: {type(mine).__name__}")
         ours = np.asarray(ours, dtype=float)
         if mine.shape != ours.shape:
@@ -169,7 +170,8 @@ def _verdict(name, probe, names, got, expected):
             worst, where = error, result
     if worst <= ROUNDING:
         return Verdict("agrees", "", worst)
-    reason = f"{f'differs {probe.where}'.rstrip()}: {where} by {worst:.1e}"
+    by = f"by {worst:.1e}" if np.isfinite(worst) else "is not finite"
+    reason = f"{f'differs {probe.where}'.rstrip()}: {where} {by}"
     other_mask = _other_mask(probe, got[0], expected[0]) if name == "dropout_forward" else ""
     kind = "convention" if probe.convention or other_mask else "differs"
     return Verdict(kind, other_mask or reason, worst)
@@ -209,9 +211,12 @@ def _share(given, out):
 
 @contextlib.contextmanager
 def _aside() -> Iterator[None]:
-    """Nothing that their code does to the random stream, prints or warns of shows outside."""
-    state = np.random.get_state()
-    nowhere = io.StringIO()
+    """Nothing that their code does to the random stream, prints or warns of shows outside.
+
+    There is nothing to read, either: it would wait, unseen, in a breakpoint that was forgotten.
+    """
+    state, stdin = np.random.get_state(), sys.stdin
+    sys.stdin = nowhere = io.StringIO()
     try:
         with (
             contextlib.redirect_stdout(nowhere),
@@ -223,6 +228,7 @@ def _aside() -> Iterator[None]:
             yield
     finally:
         np.random.set_state(state)
+        sys.stdin = stdin
 
 
 def seconds(name: str, theirs: Functions) -> tuple[float, float] | None:
