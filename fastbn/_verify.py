@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections import Counter
@@ -36,7 +37,7 @@ def run(package: str) -> Iterator[tuple[str, dict[str, Any]]]:
         A line of the table.
     result : dict
         ``module``, ``name``, ``found``, ``error``, ``reason``, ``wrong`` and ``seconds`` (theirs
-        and fastbn's).
+        and fastbn's). All is plain JSON: an error that is not finite is None.
 
     Raises
     ------
@@ -50,14 +51,15 @@ def run(package: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if not row.found and not row.reason:
             continue  # im2col_cython, which is ours where none is compiled
         times = seconds(row.name, theirs) if row.found == "agrees" else None
-        error = "" if row.error is None else f"{row.error:.1e}"
+        text = "" if row.error is None else f"{row.error:.1e}"
+        error = row.error if row.error is not None and math.isfinite(row.error) else None
         ratio = f"{times[0] / times[1]:.1f}x" if times else ""
         said = "" if row.found == "agrees" else row.reason
-        line = f"{row.module:<14} {row.name:<27} {error:>8} {ratio:>9}  {said}".rstrip()
+        line = f"{row.module:<14} {row.name:<27} {text:>8} {ratio:>9}  {said}".rstrip()
         yield (
             line,
             {
-                **{key: getattr(row, key) for key in ("module", "name", "found", "error")},
+                **{"module": row.module, "name": row.name, "found": row.found, "error": error},
                 **{"reason": said, "wrong": row.wrong, "seconds": times},
             },
         )
@@ -70,7 +72,8 @@ def add_command(commands: Any) -> None:
         help="run a course checkout's functions beside fastbn's",
         description="Run each function of a course checkout beside fastbn's on small data, and "
         "print the errors, as shares of the largest number, and how much faster fastbn's are on "
-        "larger data. The exit code is 1 if a function is wrong; not to be written yet is not.",
+        "larger data. The exit code is 1 if a function is wrong or its module cannot be imported; "
+        "not to be written yet is not. Of several checkouts, verify each from its own folder.",
     )
     verify.add_argument("package", metavar="PACKAGE", help="such as cs231n, from this folder")
     verify.add_argument("--json", metavar="FILE", help="write the table to a file, too")
@@ -94,10 +97,12 @@ def _run(parser, args):
         raise _options.UserError(
             f"{args.package} cannot be imported: {type(error).__name__}: {error}"
         ) from error
-    counts = Counter(result["found"] for result in results)
-    print(", ".join(f"{counts[kind]} {words}" for kind, words in _COUNTED.items() if counts[kind]))
+    counts = Counter(_COUNTED.get(result["found"], "not compared") for result in results)
+    print(", ".join(f"{counts[w]} {w}" for w in (*_COUNTED.values(), "not compared") if counts[w]))
     if args.json:
-        content = json.dumps({"package": args.package, "functions": results}, indent=1)
+        content = json.dumps(
+            {"package": args.package, "functions": results}, indent=1, allow_nan=False
+        )
         _options.write(args.json, lambda file: file.write(content.encode()))
     wrong = [result["name"] for result in results if result["wrong"]]
     if wrong:

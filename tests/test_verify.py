@@ -17,7 +17,7 @@ def test_a_right_checkout(tmp_path):
     assert err == ""
     lines = out.splitlines()
     assert lines[0].startswith("float64, threads ") and lines[1].split() == ["error", "speed-up"]
-    assert lines[-2] == "39 agree, 1 not written yet"
+    assert lines[-2] == "39 agree, 1 not written yet, 5 not compared"
     assert lines[-1] == "wrote table.json"
     table = {line.split()[1]: line.split() for line in lines[2:-2]}
     assert table["conv_forward_naive"][0] == "layers"
@@ -80,3 +80,29 @@ def test_a_function_that_fails_on_larger_data_has_no_time():
 
     theirs = {"relu_forward": relu_forward, "relu_backward": OURS["relu_backward"]}
     assert _compare.seconds("relu_forward", theirs) is None
+
+
+def test_a_module_that_cannot_be_imported_is_wrong(tmp_path):
+    checkouts.write(tmp_path, 2024, extra={"layers.py": "\ndef broken(:\n"})
+    out, err = python(tmp_path, "-m", "fastbn", "verify", "cs231n", code=1)
+    lines = [line.split() for line in out.splitlines()]
+    assert ["layers", "layers", "cannot", "be", "imported:", "SyntaxError:"] in [
+        line[:6] for line in lines
+    ]
+    assert err == "fastbn: error: wrong in cs231n: layers, layer_utils\n"
+    assert out.splitlines()[-1] == "13 agree, 2 raise an error, 2 not compared"
+
+
+def test_results_that_are_not_finite(tmp_path):
+    wrong = SOLVED["relu_forward"].replace("np.maximum(x, 0)", "x * np.nan")
+    checkouts.write(tmp_path, 2024, replace={"relu_forward": wrong})
+    command = ["-m", "fastbn", "verify", "cs231n.layers", "--json", "table.json"]
+    out, _ = python(tmp_path, *command, code=1)
+    assert "differs: out is not finite" in out
+
+    def no(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads((tmp_path / "table.json").read_text(), parse_constant=no)
+    rows = {row["name"]: row for row in content["functions"]}
+    assert rows["relu_forward"]["error"] is None and rows["relu_forward"]["wrong"]
