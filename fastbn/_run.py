@@ -49,11 +49,15 @@ def _run(parser, args):
     except OSError as error:
         parser.error(f"argument SCRIPT: cannot read {args.script!r}: {error.strerror}")
 
+    told = []
+
     def tell(report: Report) -> None:
+        told.append(report.target)
         if args.report:
             print(report, file=sys.stderr)
 
-    for name in args.package or COURSES:
+    packages = args.package or COURSES
+    for name in packages:
         when_imported(name, args.verify, tell)
     sys.argv = [args.script, *args.args]
     if not sys.flags.safe_path:  # `python -P` leaves the script's folder out
@@ -72,6 +76,12 @@ def _run(parser, args):
         error.__traceback__ = _within(error.__traceback__, path)
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+    finally:
+        if args.report and not told:
+            names = " or ".join(packages)
+            print(
+                f"fastbn: nothing swapped: no course package {names} was imported", file=sys.stderr
+            )
 
 
 def _within(traceback: TracebackType | None, script: str) -> TracebackType | None:

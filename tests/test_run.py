@@ -135,3 +135,12 @@ def test_report_and_verify(folder):
 def test_no_script(script, message, folder):
     out, err = python(folder, "-m", "fastbn", "run", script, code=2)
     assert out == "" and err.endswith(f"{message}\n")
+
+
+def test_report_says_when_nothing_was_swapped(tmp_path):
+    (tmp_path / "script.py").write_text("raise SystemExit(3)\n")
+    options = ["-m", "fastbn", "run", "--report"]
+    _, err = python(tmp_path, *options, "script.py", code=3)
+    assert err == "fastbn: nothing swapped: no course package cs231n or cs682 was imported\n"
+    _, err = python(tmp_path, *options, "--package", "homework", "script.py", code=3)
+    assert err == "fastbn: nothing swapped: no course package homework was imported\n"
