@@ -62,6 +62,9 @@ def accelerate(target: ModuleType | str, *, verify: bool = False, unsolved: bool
     What cannot be reached: functions held in class attributes, default arguments, closures and
     containers. A cache made before the swap goes to the backward function from before it.
 
+    Python imports one package of a name: of several checkouts, accelerate or verify each in a
+    process of its own, or else the first is what you get.
+
     Where nothing is compiled, ``im2col_cython`` can be imported from the package, too.
 
     Examples
