@@ -83,10 +83,12 @@ def add_command(commands: Any) -> None:
 def _run(parser, args):
     if sys.path[0] not in ("", os.getcwd()):
         sys.path.insert(0, os.getcwd())  # as `python -m` does
+    package = args.package.rstrip(os.sep)  # as a shell completes the name of a folder
     results = []
     try:
-        for line, result in run(args.package):
+        for line, result in run(package):
             if not results:
+                print(f"{package}: {_place(package)}")
                 print(f"float64, threads {_threads.get_num_threads()}, level {_ext.level}")
                 print(f"{'':<14} {'':<27} {'error':>8} {'speed-up':>9}")
             results.append(result)
@@ -95,15 +97,24 @@ def _run(parser, args):
         parser.error(f"argument PACKAGE: {error}")
     except Exception as error:  # of their modules, as they are imported
         raise _options.UserError(
-            f"{args.package} cannot be imported: {type(error).__name__}: {error}"
+            f"{package} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     counts = Counter(_COUNTED.get(result["found"], "not compared") for result in results)
     print(", ".join(f"{counts[w]} {w}" for w in (*_COUNTED.values(), "not compared") if counts[w]))
     if args.json:
         content = json.dumps(
-            {"package": args.package, "functions": results}, indent=1, allow_nan=False
+            {"package": package, "folder": _place(package), "functions": results},
+            indent=1,
+            allow_nan=False,
         )
         _options.write(args.json, lambda file: file.write(content.encode()))
     wrong = [result["name"] for result in results if result["wrong"]]
     if wrong:
-        raise _options.UserError(f"wrong in {args.package}: {', '.join(wrong)}")
+        raise _options.UserError(f"wrong in {package}: {', '.join(wrong)}")
+
+
+def _place(package):
+    """Where an imported package lies, since many checkouts have one name."""
+    module = sys.modules[package]
+    places = list(getattr(module, "__path__", ())) or [vars(module).get("__file__", "")]
+    return os.pathsep.join(map(os.path.abspath, places))

@@ -1,6 +1,7 @@
 """``fastbn verify``: the table of a checkout's functions, and the exit code."""
 
 import json
+import os
 
 import checkouts
 import pytest
@@ -12,20 +13,22 @@ from fastbn._accelerate._groups import GROUPS, OURS
 
 def test_a_right_checkout(tmp_path):
     checkouts.write(tmp_path, 2024, replace={"layernorm_forward": unsolved("layernorm_forward")})
-    command = ["-m", "fastbn", "verify", "cs231n", "--json", "table.json"]
+    command = ["-m", "fastbn", "verify", f"cs231n{os.sep}", "--json", "table.json"]
     out, err = python(tmp_path, *command)
     assert err == ""
     lines = out.splitlines()
-    assert lines[0].startswith("float64, threads ") and lines[1].split() == ["error", "speed-up"]
+    folder = os.path.realpath(tmp_path / "cs231n")
+    assert lines[0] == f"cs231n: {folder}"
+    assert lines[1].startswith("float64, threads ") and lines[2].split() == ["error", "speed-up"]
     assert lines[-2] == "39 agree, 1 not written yet, 5 not compared"
     assert lines[-1] == "wrote table.json"
-    table = {line.split()[1]: line.split() for line in lines[2:-2]}
+    table = {line.split()[1]: line.split() for line in lines[3:-2]}
     assert table["conv_forward_naive"][0] == "layers"
     assert float(table["conv_forward_naive"][2]) < 1e-12
     assert table["conv_forward_naive"][3].endswith("x") and len(table["conv_forward_naive"]) == 4
     assert table["layernorm_forward"][2:] == ["not", "written", "yet", "(NotImplementedError)"]
     content = json.loads((tmp_path / "table.json").read_text())
-    assert content["package"] == "cs231n"
+    assert (content["package"], content["folder"]) == ("cs231n", folder)
     rows = {row["name"]: row for row in content["functions"]}
     assert set(rows) == set(table)
     assert rows["layernorm_forward"] == {
