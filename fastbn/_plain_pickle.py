@@ -281,7 +281,9 @@ for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
 _NAMES = {(module, "_reconstructor"): _Reconstructor for module in ("copy_reg", "copyreg")}
 
 
-class _Unpickler(pickle.Unpickler):
+# The one in Python, of which joblib makes its own, too: its memo is a dict. That in C is an array
+# as long as the highest number in the file, which can be 32 GB for a file of ten bytes.
+class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _STAND_INS[module, name]

@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -139,6 +140,17 @@ def test_hostile_pickle_is_not_run(protocol, tmp_path):
         with pytest.raises(ValueError, match="not a readable pickle of plain arrays"):
             loads(pickle.dumps({"data": evil}, protocol=protocol))
     assert not target.exists()
+
+
+@pytest.mark.parametrize("data", [b"\x80\x02]r\x00\xe1\xf5\x05.", b"\x80\x02]p100000000\n."])
+def test_numbers_of_the_memo_allocate_nothing(data):
+    # 1.6 GB in an unpickler whose memo is an array.
+    tracemalloc.start()
+    try:
+        assert load_pickle(io.BytesIO(data)) == []
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_hostile_pickle_imports_nothing():
