@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import numbers
 import os
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,8 @@ def plain(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {name: _plain_pickle.plain(name, value) for name, value in checkpoint.items()}
 
 
-def check(name: str, checkpoint: dict[str, Any], settings: dict[str, Any], params: Any) -> None:
-    """A ValueError, unless a run with these settings and parameters can go on from a checkpoint.
+def check(name: str, checkpoint: dict[str, Any], settings: dict[str, Any], model: Any) -> None:
+    """A ValueError, unless a run of a model with these settings can go on from a checkpoint.
 
     `name` is what the checkpoint is called.
     """
@@ -66,26 +67,71 @@ def check(name: str, checkpoint: dict[str, Any], settings: dict[str, Any], param
     for key, value in settings.items():
         if not _equal(value, checkpoint[key]):
             raise ValueError(
-                f"{key} must be that of {name}, {checkpoint[key]!r}; the solver has {value!r}"
+                f"{key} must be that of {name}, {reprlib.repr(checkpoint[key])}; "
+                f"the solver has {value!r}"
             )
-    own, saved = _shapes(params), checkpoint["model"].get("params")
+    own, saved = _arrays(model.params), checkpoint["model"].get("params")
     for arrays in (saved, checkpoint["best_params"] or saved):
-        if _shapes(arrays) != own:
+        if _arrays(arrays) != own:
             raise ValueError(
-                f"{name} must hold parameters of the model's shapes, {own}; got {_shapes(arrays)}"
+                f"{name} must hold parameters of the model's shapes and dtypes, {own}; "
+                f"got {_arrays(arrays)}"
             )
-    if checkpoint["optim_configs"].keys() != own.keys():
+    configs = checkpoint["optim_configs"]
+    if configs.keys() != own.keys() or not all(isinstance(c, dict) for c in configs.values()):
         raise ValueError(
-            f"{name} must hold optim_configs of the parameters {list(own)}; "
-            f"got {list(checkpoint['optim_configs'])}"
+            f"{name} must hold optim_configs, dicts, of the parameters {list(own)}; "
+            f"got {reprlib.repr(configs)}"
         )
+    for key in checkpoint["model"].keys() - {"__class__", "params"}:
+        if not isinstance(key, str) or _is_of_class(model, key):
+            raise ValueError(f"{name} must hold attributes of the model; got {key!r}")
+    _check_random_state(name, checkpoint["random_state"])
 
 
-def _shapes(params: Any) -> dict[str, tuple[int, ...]] | None:
-    return {key: np.shape(w) for key, w in params.items()} if isinstance(params, dict) else None
+def _is_of_class(model: Any, name: str) -> bool:
+    """Whether a name is Python's own, a method or a property, none of which is ever saved."""
+    value = getattr(type(model), name, None)
+    return name.startswith("__") or callable(value) or hasattr(value, "__set__")
+
+
+def _check_random_state(name: str, state: dict[str, Any]) -> None:
+    """A ValueError unless `numpy.random` can take on a state."""
+    try:
+        # NumPy does not check how far the numbers of a block are used up, and reads on from there.
+        for block, position in (("key", "pos"), ("buffer", "buffer_pos")):
+            inner = {**state, **state["state"]}
+            if block in inner and not 0 <= inner[position] <= len(inner[block]):
+                raise ValueError(f"{position} is {inner[position]!r}")
+        # It may change half of a state before it finds what is wrong with the other.
+        kind = type(np.random.get_bit_generator())
+        np.random.RandomState(kind()).set_state(state)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{name} must hold a state of numpy.random as random_state: {error}"
+        ) from error
+
+
+def _arrays(params: Any) -> dict[str, tuple[tuple[int, ...], str]] | None:
+    """Shape and dtype of each parameter; no shape for what is no array."""
+    if not isinstance(params, dict):
+        return None
+    return {
+        key: (w.shape, str(w.dtype)) if isinstance(w, np.ndarray) else ((), type(w).__name__)
+        for key, w in params.items()
+    }
 
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
+    if isinstance(b, (list, tuple, dict)):
+        # NumPy would copy a nest out, which may be far larger than its file. This goes no deeper
+        # than what the solver has.
+        return (
+            isinstance(a, (list, tuple))
+            and not isinstance(b, dict)
+            and len(a) == len(b)
+            and all(map(_equal, a, b))
+        )
     return np.array_equal(a, b)

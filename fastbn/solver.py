@@ -191,13 +191,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         """
         name = os.fspath(path)
         checkpoint = load_checkpoint(path)
-        _checkpoint.check(name, checkpoint, self._settings(), self.model.params)
-        try:
-            np.random.set_state(checkpoint["random_state"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{name} must hold a state of numpy.random as random_state: {error}"
-            ) from error
+        _checkpoint.check(name, checkpoint, self._settings(), self.model)
+        np.random.set_state(checkpoint["random_state"])
         for key, value in checkpoint["model"].items():
             if key != "__class__":
                 setattr(self.model, key, value)

@@ -399,9 +399,9 @@ def test_resuming_with_other_arguments(kwargs, message, tmp_path):
         ("optim_configs", None, "it lacks optim_configs, epoch$"),
         ("epoch", "3", "must hold epoch of type int; got str"),
         ("loss_history", np.zeros(3), "must hold loss_history of type list; got ndarray"),
-        ("best_params", {"W1": np.zeros(3)}, r"parameters of the model's shapes, .*got .*\(3,\)"),
-        ("model", {"params": {}}, r"parameters of the model's shapes, .*got {}"),
-        ("optim_configs", {}, r"optim_configs of the parameters \['W1', .*; got \[\]"),
+        ("best_params", {"W1": np.zeros(3)}, r"of the model's shapes and dtypes, .*got .*\(3,\)"),
+        ("model", {"params": {}}, r"of the model's shapes and dtypes, .*got {}"),
+        ("optim_configs", {}, r"optim_configs, dicts, of the parameters \['W1', .*; got {}"),
         ("random_state", {"bit_generator": "MT19937"}, "a state of numpy.random as random_state"),
         ("random_state", {"bit_generator": "PCG64", "state": {}}, "numpy.random as random_state"),
     ],
@@ -419,6 +419,60 @@ def test_tampered_checkpoint(key, value, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         solver.resume(path)
     assert everything(solver) == before
+
+
+def bomb():
+    value = [0.0]
+    for _ in range(30):  # 2**30 numbers for whoever copies the nest out
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        # NumPy reads beyond its block from there: a crash, or what else is in memory.
+        ("random_state state pos", 10**6, "state of numpy.random as random_state: pos is 1000000"),
+        ("random_state state pos", -7, "state of numpy.random as random_state: pos is -7"),
+        ("random_state state key", np.zeros(3, np.uint32), "numpy.random as random_state"),
+        ("random_state has_gauss", 10**30, "numpy.random as random_state: Python int too large"),
+        ("random_state gauss", "x", "numpy.random as random_state: must be real number"),
+        ("model loss", "x", "attributes of the model; got 'loss'"),
+        ("model __dict__", {}, "attributes of the model; got '__dict__'"),
+        ("model 5", 1, None),
+        ("model params W1", [[0.0]], r"dtypes, .*got {'W1': \(\(\), 'list'\)"),
+        ("model params W1", bomb(), r"dtypes, .*got {'W1': \(\(\), 'list'\)"),
+        ("best_params W1", bomb(), r"dtypes, .*got {'W1': \(\(\), 'list'\)"),
+        ("optim_configs W1", 3, "optim_configs, dicts, of the parameters"),
+        ("optim_config learning_rate", bomb(), r"optim_config must be that of .*\[\.\.\.\]"),
+        ("lr_decay", bomb(), r"lr_decay must be that of .*\[\.\.\.\]"),
+    ],
+)
+def test_tampered_parts_of_a_checkpoint(path, value, message, tmp_path):
+    net_solver(tmp_path, num_epochs=1).train()
+    file = tmp_path / "run_epoch_1.pkl"
+    checkpoint = pickle.loads(file.read_bytes())
+    *folders, key = path.split()
+    inner = checkpoint
+    for name in folders:
+        inner = inner[name]
+    if message is None:
+        key, message = int(key), "attributes of the model; got 5"
+    inner[key] = value
+    file.write_bytes(pickle.dumps(checkpoint))
+    solver = net_solver()
+    before = everything(solver)
+    with pytest.raises(ValueError, match=message):
+        solver.resume(file)
+    assert everything(solver) == before
+
+
+def test_model_of_another_dtype_is_another_model(tmp_path):
+    net_solver(tmp_path, num_epochs=1).train()
+    solver = net_solver()
+    solver.model.params = {name: w.astype(np.float16) for name, w in solver.model.params.items()}
+    with pytest.raises(ValueError, match="shapes and dtypes, .*float16"):
+        solver.resume(tmp_path / "run_epoch_1.pkl")
 
 
 def test_damaged_checkpoint(tmp_path):
