@@ -284,6 +284,31 @@ _NAMES = {(module, "_reconstructor"): _Reconstructor for module in ("copy_reg", 
 # The one in Python, of which joblib makes its own, too: its memo is a dict. That in C is an array
 # as long as the highest number in the file, which can be 32 GB for a file of ten bytes.
 class _Unpickler(pickle._Unpickler):
+    # Without sets, which no plain data has.
+    dispatch = {
+        code: method
+        for code, method in pickle._Unpickler.dispatch.items()
+        if code not in (pickle.ADDITEMS[0], pickle.FROZENSET[0])
+    }
+
+    def load_setitem(self) -> None:
+        _check_key(self.stack[-2])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        for key in self.stack[::2]:
+            _check_key(key)
+        super().load_dict()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _STAND_INS[module, name]
@@ -299,6 +324,16 @@ class _NamesUnpickler(_Unpickler):
         if stand_in is _Dtype:
             return _AnyDtype
         return stand_in or _Named(name, (_Instance,), {"label": f"{module}.{name}"})
+
+
+def _check_key(key: Any) -> None:
+    # n levels of (x, x) are n tuples, but the hash of the outermost goes 2**n ways.
+    parts = [key]
+    for number, part in enumerate(parts):
+        if number == 1000:
+            raise pickle.UnpicklingError("a key of a dict that is a nest of tuples")
+        if isinstance(part, tuple):
+            parts.extend(part)
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:

@@ -568,3 +568,14 @@ def test_load_models(tmp_path):
             load_models(tmp_path)
     with pytest.raises(FileNotFoundError):
         load_models(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(b"}", b"Ns."), (b"}(", b"Nu."), (b"(", b"Nd."), (b"(", b"\x91."),
+                       (b"\x8f(", b"\x90.")]
+)  # fmt: skip
+def test_nested_keys_are_not_hashed(start, end):
+    # In a dict or set. The hash of 40 levels of (x, x) goes 2**40 ways.
+    data = b"\x80\x04" + start + b")" + b"2\x86" * 40 + end
+    with pytest.raises(ValueError, match="is not a readable pickle"):
+        load_pickle(io.BytesIO(data))
