@@ -77,10 +77,10 @@ def check(name: str, checkpoint: dict[str, Any], settings: dict[str, Any], model
                 f"{name} must hold parameters of the model's shapes and dtypes, {own}; "
                 f"got {_arrays(arrays)}"
             )
-    configs = checkpoint["optim_configs"]
-    if configs.keys() != own.keys() or not all(isinstance(c, dict) for c in configs.values()):
+    names, configs = model.params.keys(), checkpoint["optim_configs"]
+    if configs.keys() != names or not all(isinstance(c, dict) for c in configs.values()):
         raise ValueError(
-            f"{name} must hold optim_configs, dicts, of the parameters {list(own)}; "
+            f"{name} must hold optim_configs, dicts, of the parameters {list(names)}; "
             f"got {reprlib.repr(configs)}"
         )
     for key in checkpoint["model"].keys() - {"__class__", "params"}:
