@@ -596,3 +596,16 @@ def test_what_speed_says():
     assert speed.table(result).splitlines()[1].split() == [
         "a", "2000.000", "8000.000", "4.00", "1000.000", "0.50",
     ]  # fmt: skip
+
+
+def test_speed_leaves_the_stream_of_random_numbers():
+    np.random.seed(1)
+    expected = np.random.rand()
+    np.random.seed(1)
+    speed.run(only="step of FullyConnectedNet", seconds=1e-3)
+    assert np.random.rand() == expected
+
+
+def test_weights_too_large_for_the_dtype_are_a_training_that_diverges():
+    result = batchnorm.run(weight_scale=1e300, num_train=50, epochs=1, hidden=(5,), n_jobs=1)
+    assert [training["final_loss"] for training in result["trainings"]] == [None, None]

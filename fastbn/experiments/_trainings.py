@@ -166,25 +166,26 @@ def train(training: Training, data: Data) -> dict[str, Any]:
             dtype=training.dtype,
         )
 
-    np.random.seed(training.seed)
-    for _ in range(training.nets_before):
-        draw_net()
-    solver = Solver(
-        draw_net(),
-        arrays,
-        update_rule="adam",
-        optim_config={"learning_rate": training.learning_rate},
-        batch_size=training.batch_size,
-        num_epochs=training.epochs,
-        # All, rather than a sample, for which the stream would be drawn from.
-        num_train_samples=None,
-        verbose=False,
-    )
-    for _ in range(training.nets_after):
-        draw_net()
-    for _ in range(training.steps_before):
-        np.random.choice(len(arrays["y_train"]), training.batch_size)
-    with np.errstate(all="ignore"):  # a training may diverge: that is a result
+    # A training may diverge, or its weights be too large for the dtype: that is a result.
+    with np.errstate(all="ignore"):
+        np.random.seed(training.seed)
+        for _ in range(training.nets_before):
+            draw_net()
+        solver = Solver(
+            draw_net(),
+            arrays,
+            update_rule="adam",
+            optim_config={"learning_rate": training.learning_rate},
+            batch_size=training.batch_size,
+            num_epochs=training.epochs,
+            # All, rather than a sample, for which the stream would be drawn from.
+            num_train_samples=None,
+            verbose=False,
+        )
+        for _ in range(training.nets_after):
+            draw_net()
+        for _ in range(training.steps_before):
+            np.random.choice(len(arrays["y_train"]), training.batch_size)
         solver.train()
 
     losses = [_finite(loss) for loss in solver.loss_history]

@@ -115,6 +115,7 @@ def run(
     found = {name: store.load(key) for name, key in keys.items()}
     done = sum(times is not None for times in found.values())
     torch_threads = torch.get_num_threads() if torch else None
+    stream = np.random.get_state()  # nets and dropout draw from it
     try:
         if torch:
             torch.set_num_threads(setting["threads"])
@@ -126,6 +127,7 @@ def run(
                     store.save(keys[name], found[name])
                     bar.update(1)
     finally:
+        np.random.set_state(stream)
         if torch:
             torch.set_num_threads(torch_threads)
     return {
