@@ -77,6 +77,12 @@ def check(name: str, checkpoint: dict[str, Any], settings: dict[str, Any], model
                 f"{name} must hold parameters of the model's shapes and dtypes, {own}; "
                 f"got {_arrays(arrays)}"
             )
+    # Batch and layer normalization have parameters of the same names and shapes.
+    kinds = [getattr(model, "normalization", None), checkpoint["model"].get("normalization")]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{name} must hold a model of normalization {kinds[0]!r}; got {reprlib.repr(kinds[1])}"
+        )
     names, configs = model.params.keys(), checkpoint["optim_configs"]
     if configs.keys() != names or not all(isinstance(c, dict) for c in configs.values()):
         raise ValueError(

@@ -325,9 +325,14 @@ def test_a_changed_option_is_another_training(tmp_path, trained, monkeypatch):
         batchnorm.run(**{**options, **change}, out=tmp_path)
         # The net without normalization is the same one with layernorm.
         assert len(trained) == 2 * number - (number > 1)
-    monkeypatch.setattr(_trainings.config, "show_config", lambda mode: {"versions": {"numpy": "3"}})
+    # The same, by other code: both are trained, each time.
+    elsewhere = {"versions": {"numpy": "3"}}
+    monkeypatch.setattr(_trainings.config, "show_config", lambda mode: elsewhere)
     batchnorm.run(**options, out=tmp_path)
     assert len(trained) == 2 * len(changes) + 1
+    monkeypatch.setattr(_trainings._ext, "level", "another")
+    batchnorm.run(**options, out=tmp_path)
+    assert len(trained) == 2 * len(changes) + 3
 
 
 def test_trainings_are_shared_between_studies(tmp_path, trained):

@@ -393,6 +393,17 @@ def test_resuming_with_other_arguments(kwargs, message, tmp_path):
     assert everything(solver) == before
 
 
+def test_resuming_with_another_normalization(tmp_path):
+    net_solver(tmp_path, num_epochs=1).train()
+    solver = net_solver()
+    # The parameters have the same names and shapes.
+    solver.model = FullyConnectedNet([7, 5], 6, 3, 0.8, "layernorm", dtype=np.float64)
+    before = everything(solver)
+    with pytest.raises(ValueError, match="a model of normalization 'layernorm'; got 'batchnorm'"):
+        solver.resume(tmp_path / "run_epoch_1.pkl")
+    assert everything(solver) == before
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -49,8 +49,14 @@ def title(result: dict[str, Any]) -> str:
     data = result["data"][0].upper() + result["data"][1:]
     return (
         f"{data}, {result['num_train']} training images; {', '.join(runs)} hidden units, "
-        f"Adam {options['learning_rate']:.3g}, {options['epochs']} epochs"
+        f"Adam {options['learning_rate']:.3g}, {epochs(result)}"
     )
+
+
+def epochs(result: dict[str, Any]) -> str:
+    """How long the trainings were."""
+    number = result["options"]["epochs"]
+    return f"{number} epoch{'s' if number > 1 else ''}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .. import _check, config, data_utils
+from .. import _check, _ext, config, data_utils
 from ..classifiers.fc_net import FullyConnectedNet
 from ..solver import Solver
 from ._parallel import progress_bar, side_by_side
@@ -133,10 +133,10 @@ def run_all(
 ) -> list[dict[str, Any]]:
     """Return a record for every training, those that `out` holds already without training anew."""
     store = Store(None if out is None else os.path.join(out, "trainings"))
-    versions = config.show_config("dict")["versions"]
+    # CPU levels round differently.
+    where = {"versions": config.show_config("dict")["versions"], "level": _ext.level}
     keys = [
-        {"training": training._asdict(), "data": data.digest, "versions": versions}
-        for training in trainings
+        {"training": training._asdict(), "data": data.digest, **where} for training in trainings
     ]
     records = [store.load(key) for key in keys]
     todo = [number for number, record in enumerate(records) if record is None]

@@ -162,4 +162,4 @@ def conclusion(result: dict[str, Any]) -> str:
     effect = _report.effect(
         normalized["normalization"], normalized["best_val_acc"], plain["best_val_acc"]
     )
-    return f"Within {result['options']['epochs']} epochs {effect}."
+    return f"Within {_report.epochs(result)} {effect}."

@@ -16,7 +16,7 @@ _NEAR = 0.1
 _PANELS = {
     "best_val_acc": ("Best validation accuracy", "share of images"),
     "best_train_acc": ("Best training accuracy", "share of images"),
-    "final_loss": ("Final training loss", "mean of the last 100 steps"),
+    "final_loss": ("Final training loss", "mean of up to 100 last steps"),
 }
 
 
