@@ -505,9 +505,19 @@ def test_what_batch_size_says(normalized, plain, sizes, effect):
         (batchnorm, {"seed": -1}, ValueError, "seed must be at least 0; got -1"),
         (batchnorm, {"seed": 2**32}, ValueError, "seed must be at most 4294967295"),
         (batchnorm, {"data": {"X_train": []}}, ValueError, "data must have the key 'y_train'"),
-        (weight_scale, {"weight_scales": ()}, ValueError, "weight_scales must hold at least one"),
+        (weight_scale, {"weight_scales": ()}, ValueError, "weight_scales must hold at least 1"),
+        (
+            weight_scale,
+            {"weight_scales": 1.0},
+            TypeError,
+            "weight_scales must be a sequence of .*1.0",
+        ),
         (weight_scale, {"weight_scales": (1, 0)}, ValueError, "weight_scales must be .* positive"),
-        (batch_size, {"batch_sizes": ()}, ValueError, "batch_sizes must hold at least one size"),
+        (batch_size, {"batch_sizes": ()}, ValueError, "batch_sizes must hold at least 1"),
+        (batch_size, {"batch_sizes": "55"}, TypeError, "batch_sizes must be a sequence .*'55'"),
+        (batchnorm, {"hidden": 5}, TypeError, "hidden must be a sequence of numbers; got 5"),
+        (batchnorm, {"data": 3}, TypeError, "data must be a folder, a mapping or None; got 3"),
+        (batchnorm, {"n_jobs": 1.5}, TypeError, "n_jobs must be an integer; got 1.5"),
         (batch_size, {"batch_sizes": (5, 0)}, ValueError, "batch_sizes must be at least 1; got 0"),
         (speed, {"only": "nothing"}, ValueError, "only must be in the name of a case .*'nothing'"),
         (speed, {"dtype": int}, ValueError, "dtype must be 'float32' or 'float64'"),
@@ -518,6 +528,13 @@ def test_bad_options(study, options, error, message, tmp_path, trained):
     with pytest.raises(error, match=message):
         study.run(**options, out=tmp_path / "out")
     assert not trained and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("study", [batchnorm, speed])
+def test_out_is_a_folder(study, trained):
+    with pytest.raises(TypeError, match="out must be a folder or None; got 3"):
+        study.run(out=3)
+    assert not trained
 
 
 # Speed

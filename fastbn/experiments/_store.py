@@ -19,12 +19,21 @@ class Store:
 
     Parameters
     ----------
-    folder : str or path-like or None
-        Made when the first result is saved. With None nothing is kept.
+    out : str or path-like or None
+        Where the folder is made when the first result is saved. With None nothing is kept.
+    name : str
+        Of the folder.
+
+    Raises
+    ------
+    TypeError
+        If `out` is none of these.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None) -> None:
-        self.folder = folder
+    def __init__(self, out: str | os.PathLike[str] | None, name: str) -> None:
+        if not isinstance(out, (str, os.PathLike, type(None))):
+            raise TypeError(f"out must be a folder or None; got {out!r}")
+        self.folder = None if out is None else os.path.join(out, name)
 
     def load(self, key: dict[str, Any]) -> Any:
         """Return the result that was saved under `key`, None if there is none."""

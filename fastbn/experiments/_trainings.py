@@ -73,8 +73,10 @@ def read(data: Any, num_train: int, dtype: str) -> Data:
         name, arrays = "digits", data_utils.get_digits_data()
     elif isinstance(data, Mapping):
         name, arrays = "own data", data
-    else:
+    elif isinstance(data, (str, os.PathLike)):
         name, arrays = "CIFAR-10", data_utils.get_CIFAR10_data(cifar10_dir=data)
+    else:
+        raise TypeError(f"data must be a folder, a mapping or None; got {data!r}")
     there = len(_check.key(arrays, "data", "y_train"))
     if num_train > there:
         raise ValueError(
@@ -98,7 +100,8 @@ def checked(normalization: str, **common: Any) -> Training:
     """A checked training, from which an experiment makes its own with ``_replace``."""
     if normalization not in _NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {_NORMALIZATIONS}; got {normalization!r}")
-    hidden = tuple(_check.integer("hidden", width, 1) for width in common.pop("hidden"))
+    hidden = sequence("hidden", common.pop("hidden"), 0)
+    hidden = tuple(_check.integer("hidden", width, 1) for width in hidden)
     for name in ("batch_size", "epochs"):
         common[name] = _check.integer(name, common[name], 1)
     for name in ("learning_rate", "weight_scale"):
@@ -113,6 +116,16 @@ def check_dtype(dtype: Any) -> None:
     # By name, as it is written to files.
     if not isinstance(dtype, str) or dtype not in ("float32", "float64"):
         raise ValueError(f"dtype must be 'float32' or 'float64'; got {dtype!r}")
+
+
+def sequence(name: str, value: Any, least: int) -> list[Any]:
+    """A list of what is not text, of at least so many."""
+    if not np.iterable(value) or isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a sequence of numbers; got {value!r}")
+    values = list(value)
+    if len(values) < least:
+        raise ValueError(f"{name} must hold at least {least}; got none")
+    return values
 
 
 def number(name: str, value: Any, zero: bool = True) -> float:
@@ -132,7 +145,9 @@ def run_all(
     progress: bool,
 ) -> list[dict[str, Any]]:
     """Return a record for every training, those that `out` holds already without training anew."""
-    store = Store(None if out is None else os.path.join(out, "trainings"))
+    if n_jobs is not None:
+        _check.integer("n_jobs", n_jobs, -math.inf)
+    store = Store(out, "trainings")
     # CPU levels round differently.
     where = {"versions": config.show_config("dict")["versions"], "level": _ext.level}
     keys = [

@@ -76,9 +76,8 @@ def run(
     -----
     Every training starts its own stream at `seed`, and so from the same weights.
     """
-    sizes = [_check.integer("batch_sizes", size, 1) for size in batch_sizes]
-    if not sizes:
-        raise ValueError("batch_sizes must hold at least one size; got none")
+    sizes = _trainings.sequence("batch_sizes", batch_sizes, 1)
+    sizes = [_check.integer("batch_sizes", size, 1) for size in sizes]
     options = {
         "normalization": normalization,
         "hidden": hidden,

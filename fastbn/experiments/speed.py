@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -110,7 +109,7 @@ def run(
         "conv_algorithm": get_conv_algorithm(),
         "host": platform.node(),
     }
-    store = Store(None if out is None else os.path.join(out, "timings"))
+    store = Store(out, "timings")
     keys = {name: {"case": name, **setting} for name in makers}
     found = {name: store.load(key) for name, key in keys.items()}
     done = sum(times is not None for times in found.values())

@@ -86,9 +86,10 @@ def run(
     Every training starts its own stream at `seed`: the initial weights differ by their scale alone,
     and the batches are the same.
     """
-    scales = [_trainings.number("weight_scales", scale, zero=False) for scale in weight_scales]
-    if not scales:
-        raise ValueError("weight_scales must hold at least one scale; got none")
+    scales = [
+        _trainings.number("weight_scales", scale, zero=False)
+        for scale in _trainings.sequence("weight_scales", weight_scales, 1)
+    ]
     options = {
         "normalization": normalization,
         "hidden": hidden,
