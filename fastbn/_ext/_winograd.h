@@ -6,8 +6,7 @@
  * by the Cook-Toom construction at the points 0, +-3/2, +-3/4 and infinity. All coefficients of A
  * and B are binary fractions, so that they are exact. Of the sets of such points that were tried
  * these lose the least: on normal data, in a model in NumPy, 2.1 times the error of the direct sum,
- * where 0, +-1, +-2 lose 3.1 times. B is the same for both, and
- * the loss about the same.
+ * where 0, +-1, +-2 lose 3.1 times. B is the same for both filterings, and the loss about the same.
  *
  * Lavin and Gray, Fast algorithms for convolutional neural networks, CVPR 2016.
  */
@@ -69,7 +68,8 @@ static void fb_winograd_input(const float *x, ptrdiff_t pitch, ptrdiff_t count, 
     }
 }
 
-/* A' m + bias: six rows `distance` apart become a strip's first `rows` of `count` outputs, `line` apart.
+/* A' m + bias: six rows `distance` apart become the first `rows` of a strip's rows of `count` outputs,
+ * `line` apart; a strip has four of them, or two.
  * Returns a number that is 0 if all of them are finite, and NaN if not. */
 static float fb_winograd_output(const float *m, ptrdiff_t distance, ptrdiff_t count, float bias,
                                 ptrdiff_t strip, ptrdiff_t rows, float *out, ptrdiff_t line)

@@ -9,7 +9,7 @@ three fifths of them: float32. Written for 3 rows; of filters 5 rows tall a stri
       the six sums of a strip become its four rows of outputs
 
 The sums of a block stay in the caches; they and the frames are some BLOCK times 6 (F + chunk)
-numbers for a thread. The transformed filters are twice what the filters are.
+numbers for a thread. The transformed filters are twice or 1.2 times what the filters are.
 """
 from cython.parallel cimport prange, threadid
 from libc.string cimport memset

@@ -61,7 +61,7 @@ def run(
         Plain data, as `json` writes it: ``experiment``, ``data``, ``num_train``, ``options``,
         ``versions`` and ``trainings``, the normalized net's first. A training has its options,
         ``loss_history``, ``train_acc_history``, ``val_acc_history``, ``best_train_acc``,
-        ``best_val_acc`` and ``final_loss``, the mean of the last 100 steps; a loss that is not
+        ``best_val_acc`` and ``final_loss``, the mean of up to 100 last steps; a loss that is not
         finite is None.
 
     Raises
