@@ -526,10 +526,12 @@ def write(folder, year, package="cs231n", replace=None, extra=None):
 
 def python(folder, *arguments, code=0, **environment):
     """Run Python in a folder, for what depends on what is imported: its stdout and stderr."""
+    # IPython warns if another environment than that of this Python was activated in the shell.
+    around = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     result = subprocess.run(
         [sys.executable, "-W", "error", "-B", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(fastbn.__file__).parents[1]), **environment},
+        env={**around, "PYTHONPATH": str(Path(fastbn.__file__).parents[1]), **environment},
         capture_output=True,
         text=True,
         timeout=100,

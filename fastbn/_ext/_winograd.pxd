@@ -8,7 +8,7 @@ three fifths of them: float32. Written for 3 rows; of filters 5 rows tall a stri
         for each of the six: tiles, as of a filter one row tall, into sums
       the six sums of a strip become its four rows of outputs
 
-The sums of a block stay in the caches; they and the frames are some BLOCK times 6 (F + chunk)
+The sums of a block stay in the caches; they and the frames are some PIXELS times 6 (F + chunk)
 numbers for a thread. The transformed filters are twice or 1.2 times what the filters are.
 """
 from cython.parallel cimport prange, threadid
