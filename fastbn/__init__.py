@@ -11,4 +11,18 @@ from ._memory import set_reuse_limit
 from ._threads import get_num_threads, set_num_threads
 from .config import show_config
 
+__all__ = [
+    "accelerate",
+    "get_conv_algorithm",
+    "get_dropout_convention",
+    "get_num_threads",
+    "load_ipython_extension",
+    "set_conv_algorithm",
+    "set_dropout_convention",
+    "set_num_threads",
+    "set_reuse_limit",
+    "show_config",
+    "unload_ipython_extension",
+]
+
 __version__ = _runtime.version

@@ -1,5 +1,7 @@
 """How convolutions are computed, where there is a choice."""
 
+from typing import Any
+
 from ._ext import conv
 
 ALGORITHMS = tuple(conv.ALGORITHMS)
@@ -7,11 +9,11 @@ ALGORITHMS = tuple(conv.ALGORITHMS)
 _algorithm = "auto"
 
 
-def checked(name, value):
+def checked(name: str, value: Any) -> str:
     """`value`, one of the algorithms."""
     if value not in ALGORITHMS:
         raise ValueError(f"{name} must be one of {', '.join(ALGORITHMS)}; got {value!r}")
-    return value
+    return str(value)
 
 
 def set_conv_algorithm(algorithm: str) -> None:

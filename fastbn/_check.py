@@ -6,6 +6,7 @@ Those of arrays are in layers/_check.py.
 
 import math
 import operator
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +16,11 @@ _MAX_BYTES = np.iinfo(np.intp).max
 class MissingKeyError(KeyError, ValueError):
     """A parameter dict lacks a key. A KeyError, as in the course, and a ValueError."""
 
-    def __str__(self):
-        return self.args[0]
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
-def integer(name, value, minimum):
+def integer(name: str, value: Any, minimum: float) -> int:
     """An integer of at least `minimum`, as int."""
     if type(value) is int and minimum <= value <= _MAX_BYTES:
         return value
@@ -36,7 +37,7 @@ def integer(name, value, minimum):
     return number
 
 
-def key(params, name, wanted):
+def key(params: Any, name: str, wanted: str) -> Any:
     """``params[wanted]``; `name` is what the dict is called."""
     try:
         return params[wanted]
@@ -47,7 +48,7 @@ def key(params, name, wanted):
         raise TypeError(f"{name} must be a dict; got {type(params).__name__}") from None
 
 
-def mapping(params, name, *methods):
+def mapping(params: Any, name: str, *methods: str) -> None:
     """`params` is a dict, or something like one that has `methods` as well as ``get``."""
     if type(params) is dict:
         return
@@ -56,7 +57,9 @@ def mapping(params, name, *methods):
             raise TypeError(f"{name} must be a dict; got {type(params).__name__}")
 
 
-def number(params, name, wanted, default, most=math.inf):
+def number(
+    params: Any, name: str, wanted: str, default: float | None, most: float = math.inf
+) -> float:
     """``params.get(wanted, default)`` as a float from 0 to `most`."""
     value = params.get(wanted, default)
     if type(value) is not float:
@@ -67,11 +70,11 @@ def number(params, name, wanted, default, most=math.inf):
     return value
 
 
-def real(name, value):
+def real(name: str, value: Any) -> float:
     """A number, as float; possibly not finite."""
     try:
         # What float() would take as well: text, and an array of one number.
-        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", 0):
+        if isinstance(value, (str, bytes, bytearray)) or getattr(value, "ndim", None):
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):

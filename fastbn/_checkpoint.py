@@ -110,7 +110,7 @@ def _check_random_state(name: str, state: dict[str, Any]) -> None:
             if block in inner and not 0 <= inner[position] <= len(inner[block]):
                 raise ValueError(f"{position} is {inner[position]!r}")
         # It may change half of a state before it finds what is wrong with the other.
-        kind = type(np.random.get_bit_generator())
+        kind = type(np.random.get_bit_generator())  # type: ignore[attr-defined]  # not in the stub
         np.random.RandomState(kind()).set_state(state)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(

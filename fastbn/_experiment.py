@@ -109,7 +109,7 @@ def add_command(commands: Any) -> None:
     )
     names = experiment.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in _MODULES.items():
-        summary = inspect.getdoc(module.run).splitlines()[0]
+        summary = module.run.__doc__.splitlines()[0]
         parser = names.add_parser(
             name, help=summary[0].lower() + summary[1:-1], description=summary
         )

@@ -6,10 +6,16 @@ limit that :func:`set_reuse_limit` sets (256 MiB at first, or ``FASTBN_REUSE_LIM
 begin on a cache line, and from 4 MiB up ask for huge pages. They are ordinary NumPy arrays.
 """
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from . import _check
 from ._ext import memory, runtime
+
+if TYPE_CHECKING:
+    from .typing import Array
 
 empty = memory.empty
 
@@ -19,7 +25,7 @@ empty = memory.empty
 STREAM = min(runtime.last_cache or 32 << 20, 64 << 20) * 2 // 3
 
 
-def streams(*arrays):
+def streams(*arrays: Array) -> bool:
     """Whether a kernel that passes over these arrays should write past the caches."""
     if arrays[0].nbytes * len(arrays) < STREAM:  # the first is as large as any: soon said
         return False
@@ -47,7 +53,7 @@ def set_reuse_limit(limit: int) -> None:
     memory.set_limit(_check.integer("limit", limit, 0))
 
 
-def _limit_from_environment():
+def _limit_from_environment() -> int:
     text = os.environ.get("FASTBN_REUSE_LIMIT", "").strip()
     if not text:
         return 256 << 20

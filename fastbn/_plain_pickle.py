@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ _PLAIN_DTYPE = re.compile(r"b1|[iu][1248]|f[248]")
 _PLAIN_TYPES = (str, bytes, bytearray, int, float, complex, bool, type(None), np.number, np.bool_)
 
 
-def load(f: BinaryIO, names: bool = False) -> Any:
+def load(f: IO[bytes], names: bool = False) -> Any:
     """Read a pickle, with byte strings of Python 2 decoded as Latin-1.
 
     Parameters
@@ -59,7 +59,7 @@ def load(f: BinaryIO, names: bool = False) -> Any:
         raise ValueError(f"{name} is not a readable pickle of plain {kind}: {reason}") from error
 
 
-def load_npy(file: BinaryIO) -> npt.NDArray[Any]:
+def load_npy(file: IO[bytes]) -> npt.NDArray[Any]:
     """Read an npy file, whose objects, if it holds any, are read as by `load` with `names`.
 
     Parameters

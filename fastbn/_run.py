@@ -41,7 +41,7 @@ def add_command(commands: Any) -> None:
     run.set_defaults(run=lambda args: _run(run, args))
 
 
-def _run(parser, args):
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     path = os.path.abspath(args.script)
     loader = SourceFileLoader("__main__", path)
     try:

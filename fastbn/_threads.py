@@ -1,9 +1,13 @@
 """How many threads a kernel gets."""
 
+from __future__ import annotations
+
 import contextlib
 import operator
 import os
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 from ._ext import runtime
 
@@ -13,14 +17,14 @@ SMALL = 1 << 15
 #: More threads than this are a mistake that would fail inside OpenMP, where nobody can catch it.
 MOST = 256
 
-_requested = None
+_requested: int | None = None
 _forked = False
 
 
-def _unlimited():
+def _unlimited() -> int:
     """Threads that OpenMP grants where nobody has limited it: in a new thread."""
     # Limits belong to a thread, and this one may be imported within one.
-    granted = []
+    granted: list[int] = []
     thread = threading.Thread(target=lambda: granted.append(runtime.openmp_limit()))
     thread.start()
     thread.join()
@@ -32,7 +36,7 @@ def _unlimited():
 _openmp_limit = _unlimited() if runtime.openmp else 1
 
 
-def _count(value, name):
+def _count(value: Any, name: str) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -44,7 +48,7 @@ def _count(value, name):
     return count
 
 
-def _from_environment(name):
+def _from_environment(name: str) -> int | None:
     text = os.environ.get(name, "").strip()
     if not text:
         return None
@@ -56,7 +60,7 @@ def _from_environment(name):
         return None  # somebody else's variable: OpenMP ignores what it cannot read, and so do we
 
 
-def _cores():
+def _cores() -> int:
     """Cores that this process may use: affinity and the control group's quota."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -72,9 +76,11 @@ def _cores():
     return cores
 
 
-_default = _from_environment("FASTBN_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
-if _default is None:
-    _default = min(_cores(), MOST)
+_default = (
+    _from_environment("FASTBN_NUM_THREADS")
+    or _from_environment("OMP_NUM_THREADS")
+    or min(_cores(), MOST)
+)
 
 
 def set_num_threads(num_threads: int | None) -> None:
@@ -96,7 +102,7 @@ def set_num_threads(num_threads: int | None) -> None:
 
 
 @contextlib.contextmanager
-def at_most(num_threads):
+def at_most(num_threads: int | None) -> Iterator[None]:
     """Within it the kernels use no more than `num_threads` threads; None changes nothing."""
     global _requested
     before = _requested
@@ -130,12 +136,12 @@ def get_num_threads() -> int:
     return num_threads if limit == _openmp_limit else min(num_threads, limit)
 
 
-def threads_for(work):
+def threads_for(work: int) -> int:
     """Threads for a kernel that passes over `work` numbers: one where more would not pay."""
     return 1 if work < SMALL else get_num_threads()
 
 
-def _after_fork_in_child():
+def _after_fork_in_child() -> None:
     global _forked
     _forked = True
 

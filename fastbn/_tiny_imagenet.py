@@ -17,7 +17,7 @@ def read(path: str, dtype: npt.DTypeLike) -> dict[str, Any]:
     """The three sets and the names of the classes, as the files say."""
     names = [line[0] for line in _lines(path, "wnids.txt", 1)]
     labels = {name: label for label, name in enumerate(names)}
-    words = dict(_lines(path, "words.txt", 2))
+    words = {name: text for name, text in _lines(path, "words.txt", 2)}
     lacking = [name for name in names if name not in words]
     if lacking:
         raise ValueError(

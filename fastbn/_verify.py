@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -80,11 +81,11 @@ def add_command(commands: Any) -> None:
     verify.set_defaults(run=lambda args: _run(verify, args))
 
 
-def _run(parser, args):
+def _run(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if sys.path[0] not in ("", os.getcwd()):
         sys.path.insert(0, os.getcwd())  # as `python -m` does
     package = args.package.rstrip(os.sep)  # as a shell completes the name of a folder
-    results = []
+    results: list[dict[str, Any]] = []
     try:
         for line, result in run(package):
             if not results:
@@ -113,7 +114,7 @@ def _run(parser, args):
         raise _options.UserError(f"wrong in {package}: {', '.join(wrong)}")
 
 
-def _place(package):
+def _place(package: str) -> str:
     """Where an imported package lies, since many checkouts have one name."""
     module = sys.modules[package]
     places = list(getattr(module, "__path__", ())) or [vars(module).get("__file__", "")]

@@ -2,13 +2,18 @@
 
 import os
 import platform
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from . import _ext, _memory, _threads
 
 
-def show_config(mode: str = "stdout") -> dict[str, dict[str, object]] | None:
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dict"]) -> dict[str, dict[str, Any]]: ...
+def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
     """Show versions, compiler, CPU level, OpenMP, threads and memory.
 
     Parameters
@@ -30,7 +35,7 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, object]] | None:
     if mode not in ("stdout", "dict"):
         raise ValueError(f"mode must be 'stdout' or 'dict'; got {mode!r}")
     runtime = _ext.runtime
-    config = {
+    config: dict[str, dict[str, Any]] = {
         "versions": {
             "fastbn": runtime.version,
             "python": platform.python_version(),

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .typing import Array, Floating
 
 
-def rel_error(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
+def rel_error(x: ArrayLike, y: ArrayLike) -> float:
     """Return the largest relative difference, ``max(|x - y| / max(1e-8, |x| + |y|))``.
 
     Parameters
@@ -34,11 +38,11 @@ def rel_error(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def eval_numerical_gradient(
-    f: Callable[[npt.NDArray[np.floating]], float],
-    x: npt.NDArray[np.floating],
+    f: Callable[[NDArray[Floating]], float],
+    x: NDArray[Floating],
     verbose: bool = True,
     h: float = 1e-5,
-) -> npt.NDArray[np.floating]:
+) -> NDArray[Floating]:
     """Return the numerical gradient of a scalar function.
 
     Parameters
@@ -75,11 +79,11 @@ def eval_numerical_gradient(
 
 
 def eval_numerical_gradient_array(
-    f: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.floating]],
-    x: npt.NDArray[np.floating],
-    df: npt.ArrayLike,
+    f: Callable[[NDArray[Floating]], Array],
+    x: NDArray[Floating],
+    df: ArrayLike,
     h: float = 1e-5,
-) -> npt.NDArray[np.floating]:
+) -> NDArray[Floating]:
     """Return the numerical gradient of ``sum(f(x) * df)``.
 
     Parameters
@@ -115,7 +119,7 @@ def eval_numerical_gradient_array(
 
 def eval_numerical_gradient_blobs(
     f: Callable[..., Any], inputs: Iterable[Any], output: Any, h: float = 1e-5
-) -> list[npt.NDArray[np.floating]]:
+) -> list[Array]:
     """Return the numerical gradients of a function that works on blobs.
 
     A blob has two arrays of one shape, ``vals`` and ``diffs``. `f` reads the ``vals`` of the
@@ -146,7 +150,7 @@ def eval_numerical_gradient_blobs(
     """
     inputs = tuple(inputs)
 
-    def evaluate() -> npt.NDArray[np.floating]:
+    def evaluate() -> Any:
         f(*inputs, output)
         return output.vals
 
@@ -163,7 +167,7 @@ def eval_numerical_gradient_blobs(
 
 def eval_numerical_gradient_net(
     net: Any, inputs: Iterable[Any], output: Any, h: float = 1e-5
-) -> list[npt.NDArray[np.floating]]:
+) -> list[Array]:
     """Return the numerical gradients of a net whose ``forward()`` works on blobs.
 
     Parameters
@@ -186,9 +190,9 @@ def eval_numerical_gradient_net(
 
 
 def grad_check_sparse(
-    f: Callable[[npt.NDArray[np.floating]], float],
-    x: npt.NDArray[np.floating],
-    analytic_grad: npt.NDArray[np.floating],
+    f: Callable[[Array], float],
+    x: Array,
+    analytic_grad: Array,
     num_checks: int = 10,
     h: float = 1e-5,
 ) -> None:
@@ -237,8 +241,8 @@ def grad_check_sparse(
 
 
 def _evaluate_around(
-    evaluate: Callable[[], Any], x: npt.NDArray[np.floating], index: Sequence[int], h: float
-) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    evaluate: Callable[[], Any], x: Array, index: Sequence[int], h: float
+) -> tuple[Array, Array]:
     """Call `evaluate` with ``x[index]`` raised and lowered by `h`, and put the element back."""
     value = x[index]
     try:
@@ -252,7 +256,7 @@ def _evaluate_around(
     return plus, minus
 
 
-def _check(x: npt.NDArray[np.floating], h: float, name: str = "x") -> None:
+def _check(x: Array, h: float, name: str = "x") -> None:
     """Refuse what cannot be perturbed in place by `h`."""
     if not isinstance(x, np.ndarray):
         raise TypeError(

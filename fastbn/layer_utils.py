@@ -1,13 +1,12 @@
 """Composed layers. The star imports are the course's: its users take layers from here too."""
 
-# Underscored, so that a star import of this module brings layers and np only.
-from collections.abc import Mapping as _Mapping
-from typing import Any as _Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike as _ArrayLike
-from numpy.typing import NDArray as _NDArray
 
+from . import layers
 from .fast_layers import *
 from .layers import *
 from .layers import (
@@ -21,8 +20,32 @@ from .layers import (
     relu_forward,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+    from typing import Any
 
-def affine_relu_forward(x: _ArrayLike, w: _ArrayLike, b: _ArrayLike) -> tuple[_NDArray[_Any], _Any]:
+    from numpy.typing import ArrayLike
+
+    from .typing import Array, BatchNormParam, Cache, ConvParam, NormParam, PoolParam
+
+__all__ = [
+    "affine_relu_forward",
+    "affine_relu_backward",
+    "affine_bn_relu_forward",
+    "affine_bn_relu_backward",
+    "affine_ln_relu_forward",
+    "affine_ln_relu_backward",
+    "conv_relu_forward",
+    "conv_relu_backward",
+    "conv_bn_relu_forward",
+    "conv_bn_relu_backward",
+    "conv_relu_pool_forward",
+    "conv_relu_pool_backward",
+]
+__all__ += layers.__all__
+
+
+def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array, Cache]:
     """Affine layer, then relu.
 
     Parameters
@@ -42,20 +65,20 @@ def affine_relu_forward(x: _ArrayLike, w: _ArrayLike, b: _ArrayLike) -> tuple[_N
     return out, (fc_cache, relu_cache)
 
 
-def affine_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
+def affine_relu_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`affine_relu_forward`: ``dx, dw, db``."""
     fc_cache, relu_cache = cache
     return affine_backward(relu_backward(dout, relu_cache), fc_cache)
 
 
 def affine_bn_relu_forward(
-    x: _ArrayLike,
-    w: _ArrayLike,
-    b: _ArrayLike,
-    gamma: _ArrayLike,
-    beta: _ArrayLike,
-    bn_param: dict[str, _Any],
-) -> tuple[_NDArray[_Any], _Any]:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: BatchNormParam | MutableMapping[str, Any],
+) -> tuple[Array, Cache]:
     """Affine layer, batch normalization, relu.
 
     Parameters
@@ -77,7 +100,9 @@ def affine_bn_relu_forward(
     return out, (fc_cache, bn_cache, relu_cache)
 
 
-def affine_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
+def affine_bn_relu_backward(
+    dout: ArrayLike, cache: Cache
+) -> tuple[Array, Array, Array, Array, Array]:
     """Gradient of :func:`affine_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = _fused.batchnorm_relu_backward(dout, (bn_cache, relu_cache))
@@ -85,13 +110,13 @@ def affine_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_An
 
 
 def affine_ln_relu_forward(
-    x: _ArrayLike,
-    w: _ArrayLike,
-    b: _ArrayLike,
-    gamma: _ArrayLike,
-    beta: _ArrayLike,
-    ln_param: _Mapping[str, _Any],
-) -> tuple[_NDArray[_Any], _Any]:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    ln_param: NormParam | Mapping[str, Any],
+) -> tuple[Array, Cache]:
     """Affine layer, layer normalization, relu.
 
     Parameters
@@ -113,7 +138,9 @@ def affine_ln_relu_forward(
     return out, (fc_cache, ln_cache, relu_cache)
 
 
-def affine_ln_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
+def affine_ln_relu_backward(
+    dout: ArrayLike, cache: Cache
+) -> tuple[Array, Array, Array, Array, Array]:
     """Gradient of :func:`affine_ln_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     fc_cache, ln_cache, relu_cache = cache
     dout, dgamma, dbeta = _fused.layernorm_relu_backward(dout, (ln_cache, relu_cache))
@@ -121,8 +148,8 @@ def affine_ln_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_An
 
 
 def conv_relu_forward(
-    x: _ArrayLike, w: _ArrayLike, b: _ArrayLike, conv_param: _Mapping[str, _Any]
-) -> tuple[_NDArray[_Any], _Any]:
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Convolution, then relu.
 
     Parameters
@@ -142,21 +169,21 @@ def conv_relu_forward(
     return _conv.conv_relu_forward(x, w, b, conv_param)
 
 
-def conv_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
+def conv_relu_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`conv_relu_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache = cache
     return conv_backward_fast(relu_backward(dout, relu_cache), conv_cache)
 
 
 def conv_bn_relu_forward(
-    x: _ArrayLike,
-    w: _ArrayLike,
-    b: _ArrayLike,
-    gamma: _ArrayLike,
-    beta: _ArrayLike,
-    conv_param: _Mapping[str, _Any],
-    bn_param: dict[str, _Any],
-) -> tuple[_NDArray[_Any], _Any]:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    conv_param: ConvParam | Mapping[str, Any],
+    bn_param: BatchNormParam | MutableMapping[str, Any],
+) -> tuple[Array, Cache]:
     """Convolution, spatial batch normalization, relu.
 
     Parameters
@@ -180,7 +207,9 @@ def conv_bn_relu_forward(
     return out, (conv_cache, bn_cache, relu_cache)
 
 
-def conv_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
+def conv_bn_relu_backward(
+    dout: ArrayLike, cache: Cache
+) -> tuple[Array, Array, Array, Array, Array]:
     """Gradient of :func:`conv_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
     conv_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = _fused.spatial_batchnorm_relu_backward(dout, (bn_cache, relu_cache))
@@ -188,12 +217,12 @@ def conv_bn_relu_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any]
 
 
 def conv_relu_pool_forward(
-    x: _ArrayLike,
-    w: _ArrayLike,
-    b: _ArrayLike,
-    conv_param: _Mapping[str, _Any],
-    pool_param: _Mapping[str, _Any],
-) -> tuple[_NDArray[_Any], _Any]:
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike,
+    conv_param: ConvParam | Mapping[str, Any],
+    pool_param: PoolParam | Mapping[str, Any],
+) -> tuple[Array, Cache]:
     """Convolution, relu, max pooling.
 
     Parameters
@@ -217,7 +246,7 @@ def conv_relu_pool_forward(
     return out, (conv_cache, relu_cache, pool_cache)
 
 
-def conv_relu_pool_backward(dout: _ArrayLike, cache: _Any) -> tuple[_NDArray[_Any], ...]:
+def conv_relu_pool_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`conv_relu_pool_forward`: ``dx, dw, db``."""
     conv_cache, relu_cache, pool_cache = cache
     dout = _fused.relu_pool_backward(dout, (relu_cache, pool_cache))

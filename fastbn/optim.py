@@ -7,23 +7,34 @@ finds a rule by its name in this module. ``x`` and ``dx``, the names of `w` and 
 2017, are taken as well.
 """
 
+from __future__ import annotations
+
 # Underscored: what is public here and can be called is a rule.
 import functools as _functools
-from collections.abc import Callable as _Callable
-from typing import Any as _Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as _npt
 
-_Config = dict[str, _Any]
-_Rule = _Callable[..., tuple[_npt.NDArray[np.floating], _Config]]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, ParamSpec, TypeVar
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from .typing import Array, Floating
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    Config = dict[str, Any]
+
+__all__ = ["np", "sgd", "sgd_momentum", "rmsprop", "adam"]
 
 
-def _either_spelling(rule: _Rule) -> _Rule:
+def _either_spelling(rule: Callable[P, R]) -> Callable[P, R]:
     """`rule`, which may be called with x and dx for w and dw."""
 
     @_functools.wraps(rule)
-    def either(*args, **kwargs):
+    def either(*args: Any, **kwargs: Any) -> R:
         for old, new in (("x", "w"), ("dx", "dw")):
             if old in kwargs:
                 if new in kwargs:
@@ -36,8 +47,8 @@ def _either_spelling(rule: _Rule) -> _Rule:
 
 @_either_spelling
 def sgd(
-    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
-) -> tuple[_npt.NDArray[np.floating], _Config]:
+    w: NDArray[Floating], dw: ArrayLike, config: Config | None = None
+) -> tuple[NDArray[Floating], Config]:
     """Step against the gradient.
 
     Parameters
@@ -69,9 +80,7 @@ def sgd(
 
 
 @_either_spelling
-def sgd_momentum(
-    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
-) -> tuple[_npt.NDArray[np.floating], _Config]:
+def sgd_momentum(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, Config]:
     """Step along a velocity that remembers earlier gradients.
 
     ``velocity = momentum * velocity - learning_rate * dw`` and ``next_w = w + velocity``.
@@ -108,9 +117,7 @@ def sgd_momentum(
 
 
 @_either_spelling
-def rmsprop(
-    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
-) -> tuple[_npt.NDArray[np.floating], _Config]:
+def rmsprop(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, Config]:
     """Step scaled, element by element, by a running mean of the squared gradient.
 
     ``cache = decay_rate * cache + (1 - decay_rate) * dw**2`` and
@@ -149,9 +156,7 @@ def rmsprop(
 
 
 @_either_spelling
-def adam(
-    w: _npt.NDArray[np.floating], dw: _npt.ArrayLike, config: _Config | None = None
-) -> tuple[_npt.NDArray[np.floating], _Config]:
+def adam(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, Config]:
     """Step by running means of the gradient and of its square, both corrected for their start.
 
     Parameters
@@ -195,8 +200,8 @@ def adam(
 
 
 def _prepare(
-    w: _npt.ArrayLike, dw: _npt.ArrayLike, config: _Config | None, **defaults: float
-) -> tuple[_npt.NDArray[np.floating], _Config]:
+    w: ArrayLike, dw: ArrayLike, config: Config | None, **defaults: float
+) -> tuple[Array, Config]:
     """Check the gradient, and fill the hyperparameters that `config` does not have."""
     if config is None:
         config = {}
@@ -217,7 +222,7 @@ def _prepare(
     return dw, config
 
 
-def _number(config: _Config, name: str) -> float:
+def _number(config: Config, name: str) -> float:
     """A hyperparameter as a Python float.
 
     A NumPy float64 scalar, as `np.logspace` yields, would turn float32 weights into float64.
@@ -228,7 +233,7 @@ def _number(config: _Config, name: str) -> float:
         raise TypeError(f"config[{name!r}] must be a number; got {config[name]!r}") from None
 
 
-def _state(config: _Config, name: str, w: _npt.ArrayLike) -> _npt.NDArray[np.floating]:
+def _state(config: Config, name: str, w: ArrayLike) -> Array:
     """A running array of `config`, zeros at the first step."""
     state = config.get(name)
     return np.zeros_like(w) if state is None else state

@@ -9,13 +9,19 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import _check, _checkpoint, optim
 from ._atomic import atomic_write
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import numpy.typing as npt
+
+    from .typing import SolverOptions
 
 _DATA_KEYS = ("X_train", "y_train", "X_val", "y_val")
 
@@ -85,12 +91,14 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     for every accuracy that is measured on a sample.
     """
 
-    def __init__(self, model: Any, data: Mapping[str, npt.ArrayLike], **kwargs: Any) -> None:
+    def __init__(
+        self, model: Any, data: Mapping[str, npt.ArrayLike], **kwargs: Unpack[SolverOptions]
+    ) -> None:
         _check_model(model)
         self.model = model
         self.X_train, self.y_train, self.X_val, self.y_val = _check_data(data)
 
-        self.update_rule = kwargs.pop("update_rule", "sgd")
+        self.update_rule: Any = kwargs.pop("update_rule", "sgd")
         self.optim_config = kwargs.pop("optim_config", {})
         self.lr_decay = kwargs.pop("lr_decay", 1.0)
         self.batch_size = kwargs.pop("batch_size", 100)
@@ -130,7 +138,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         """Set up the bookkeeping of a fresh run."""
         self.epoch = 0
         self.iteration = 0
-        self.best_val_acc = 0
+        self.best_val_acc: float = 0
         self.best_params: dict[str, npt.NDArray[Any]] = {}
         self.loss_history: list[float] = []
         self.train_acc_history: list[float] = []
@@ -252,7 +260,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             np.argmax(self.model.loss(X[start : start + batch_size]), axis=1)
             for start in range(0, N, batch_size)
         ]
-        return np.mean(np.concatenate(predicted) == y)
+        accuracy: float = np.mean(np.concatenate(predicted) == y)
+        return accuracy
 
     def train(self) -> None:
         """Run `num_epochs` epochs, then give the model its best parameters.
@@ -341,16 +350,18 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     _bar: Any = None
 
     @contextlib.contextmanager
-    def _progress(self, total: int) -> Iterator[Callable[[], Any]]:
+    def _progress(self, total: int) -> Iterator[Callable[[int], object]]:
         """Yield the function to call with steps that are done; it moves the bar if there is one."""
-        tqdm = None
+        bar: Any = None
         if self.verbose and sys.stderr is not None and sys.stderr.isatty():
             with contextlib.suppress(ImportError):
-                from tqdm import tqdm
-        if tqdm is None:
+                import tqdm
+
+                bar = tqdm.tqdm
+        if bar is None:
             yield lambda steps: None
             return
-        with tqdm(total=total, unit="step", leave=False) as self._bar:
+        with bar(total=total, unit="step", leave=False) as self._bar:
             try:
                 yield self._bar.update
             finally:
@@ -398,10 +409,11 @@ def _find_rule(name: Any) -> Callable[..., tuple[Any, dict[str, Any]]]:
     if not isinstance(name, str):
         raise TypeError(f"update_rule must be the name of a rule of fastbn.optim; got {name!r}")
     # By attribute, so that a rule that a user adds to fastbn.optim is found as well.
-    rule = getattr(optim, name, None)
+    rule: Any = getattr(optim, name, None)
     if name.startswith("_") or not callable(rule) or isinstance(rule, type):
         raise ValueError(f'Invalid update_rule "{name}"')
-    return rule
+    found: Callable[..., tuple[Any, dict[str, Any]]] = rule
+    return found
 
 
 def _check_model(model: Any) -> None:
@@ -413,7 +425,7 @@ def _check_model(model: Any) -> None:
 
 def _check_data(data: Any) -> list[npt.NDArray[Any]]:
     values = {key: _check.key(data, "data", key) for key in _DATA_KEYS}
-    pairs = []
+    pairs: list[npt.NDArray[Any]] = []
     for x_key, y_key in (_DATA_KEYS[:2], _DATA_KEYS[2:]):
         pairs += _check_pair(f"data[{x_key!r}]", values[x_key], f"data[{y_key!r}]", values[y_key])
     return pairs

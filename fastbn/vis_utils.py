@@ -121,7 +121,7 @@ def vis_nn(rows: Sequence[Sequence[npt.ArrayLike]]) -> npt.NDArray[np.floating]:
     return _to_unit(_tile(images, len(lengths), lengths[0], 1, 1))
 
 
-def _images(name: str, value: npt.ArrayLike) -> npt.NDArray[np.floating]:
+def _images(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:
     """Checked images (N, H, W, C), float64 or float32."""
     images = np.asarray(value)
     if images.dtype.kind not in "biuf":
@@ -137,8 +137,8 @@ def _images(name: str, value: npt.ArrayLike) -> npt.NDArray[np.floating]:
 
 
 def _tile(
-    images: npt.NDArray[np.floating], rows: int, columns: int, gap: int, background: float
-) -> npt.NDArray[np.floating]:
+    images: npt.NDArray[Any], rows: int, columns: int, gap: int, background: float
+) -> npt.NDArray[Any]:
     """Images row by row, each with `gap` lines of background below and to the right of it."""
     N, H, W, C = images.shape
     cells = np.full((rows * columns, H + gap, W + gap, C), background, images.dtype)
@@ -147,10 +147,11 @@ def _tile(
     return grid.reshape(rows * (H + gap), columns * (W + gap), C)
 
 
-def _to_unit(grid: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def _to_unit(grid: npt.NDArray[Any]) -> npt.NDArray[Any]:
     low = grid.min()
     span = grid.max() - low
-    return (grid - low) / (span if span else grid.dtype.type(1))
+    unit: npt.NDArray[Any] = (grid - low) / (span if span else grid.dtype.type(1))
+    return unit
 
 
 def plot_history(history: Any, title: str | None = None) -> Any:
@@ -274,7 +275,7 @@ def plot_filters(w: npt.ArrayLike, title: str | None = None) -> Any:
     side = math.ceil(math.sqrt(len(images)))
     there = _tile(np.ones_like(images[..., 0:1]), side, side, 1, 0)[:-1, :-1, 0] > 0
     # Black would be taken for pixels.
-    grid = np.where(there[..., None], grid, _GAP)[: there.any(axis=1).nonzero()[0][-1] + 1]
+    grid = np.where(there[..., None], grid, _GAP)[: np.flatnonzero(there.any(axis=1))[-1] + 1]
     figure, (axes,) = _plots.panels(title, 5, 0.4 + 5 * grid.shape[0] / grid.shape[1], 1)
     axes.imshow(grid, vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()

@@ -15,6 +15,7 @@ import sys
 from collections import UserDict
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import is_typeddict
 
 import cases
 import numpy as np
@@ -188,6 +189,8 @@ def test_docstring_names_every_parameter_and_the_result(function):
     ):
         assert re.search(r"``dx, dw, db.*``", doc)
         return
+    if is_typeddict(function):
+        return  # its keys and their types say what it is
     parameters = inspect.signature(function).parameters
     expected = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     documented = _documented_parameters(doc)
@@ -303,9 +306,9 @@ def test_rooms_import_lower_rooms_only(room):
 
 
 def test_reference_imports_numpy_only():
-    assert OUTSIDE["reference"] == {"numpy"}
+    assert OUTSIDE["reference"] - {"__future__", "collections", "typing"} == {"numpy"}
     # What p means is said once for both; how it is computed, each for itself.
-    assert _reach("reference") == {"reference", "_convention"}
+    assert _reach("reference") == {"reference", "_convention", "typing"}
     assert not INSIDE.get("_convention") and not OUTSIDE.get("_convention")
 
 

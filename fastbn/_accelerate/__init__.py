@@ -136,7 +136,7 @@ def load_ipython_extension(ipython: Any) -> None:
         when_imported(name, True, _tell)
 
 
-def _tell(report):
+def _tell(report: Report) -> None:
     print("fastbn:", _rows.summary(report.target, report.rows))
     for name, reason in report.left.items():
         print(f"  {name}: {reason}")

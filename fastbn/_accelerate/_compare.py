@@ -8,7 +8,7 @@ import io
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,14 +52,14 @@ def compare(group: Group, theirs: Functions) -> dict[str, Verdict]:
     return verdicts
 
 
-def _worse(before, verdict):
+def _worse(before: Verdict | None, verdict: Verdict) -> Verdict:
     """What was found first is said; the error is the largest of all that agree."""
     if before is None:
         return verdict
     if before.kind != "agrees":
         return before
     if verdict.kind == "agrees":
-        return Verdict("agrees", "", max(before.error, verdict.error))
+        return Verdict("agrees", "", max(before.error or 0.0, verdict.error or 0.0))
     return verdict
 
 
@@ -98,7 +98,7 @@ def _probe(pair: Pair, probe: Probe, theirs: Functions) -> dict[str, Verdict]:
 _STATISTICS = ("running_mean", "running_var")
 
 
-def _ours(forward, probe, cached):
+def _ours(forward: str, probe: Probe, cached: bool) -> tuple[tuple[Any, ...], Any]:
     with _aside():
         return _run(forward, OURS[forward], probe, cached)
 
@@ -109,7 +109,7 @@ def arguments(name: str, make: Callable[[Any], dict[str, Any]]) -> dict[str, Any
     return {parameter: made[parameter] for parameter in inspect.signature(OURS[name]).parameters}
 
 
-def _run(name, function, probe, cached):
+def _run(name: str, function: Any, probe: Probe, cached: bool) -> tuple[tuple[Any, ...], Any]:
     """Results of a function without its cache, running statistics among them; the cache."""
     given = arguments(name, probe.make)
     np.random.seed(231)
@@ -123,7 +123,7 @@ def _run(name, function, probe, cached):
     return (out, *(params[key] for key in _STATISTICS if key in params)), cache
 
 
-def _called(name, function, given):
+def _called(name: str, function: Any, given: Iterable[Any]) -> tuple[Any, ...]:
     """The results of a function, as a tuple; a failure if there are none."""
     try:
         results = _tuple(function(*given))
@@ -149,11 +149,17 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _tuple(results):
+def _tuple(results: Any) -> tuple[Any, ...]:
     return results if isinstance(results, tuple) else (results,)
 
 
-def _verdict(name, probe, names, got, expected):
+def _verdict(
+    name: str,
+    probe: Probe,
+    names: tuple[str, ...],
+    got: tuple[Any, ...],
+    expected: tuple[Any, ...],
+) -> Verdict:
     if len(got) != len(expected):
         return Verdict("differs", f"returns {len(got)} results, fastbn's {len(expected)}")
     worst, where = 0.0, ""
@@ -177,7 +183,7 @@ def _verdict(name, probe, names, got, expected):
     return Verdict(kind, other_mask or reason, worst)
 
 
-def _difference(mine, ours):
+def _difference(mine: Any, ours: Any) -> float:
     """Largest difference as a share of the largest number."""
     if not ours.size:
         return 0.0
@@ -188,7 +194,7 @@ def _difference(mine, ours):
     return error if np.isfinite(error) else float("inf")
 
 
-def _other_mask(probe, got, expected):
+def _other_mask(probe: Probe, got: Any, expected: Any) -> str:
     """How a dropout that is right differs from ours; "" if it is not right."""
     given = arguments("dropout_forward", probe.make)
     theirs, ours = (_share(given, np.asarray(out)) for out in (got, expected))
@@ -199,7 +205,7 @@ def _other_mask(probe, got, expected):
     return f"p is the share {theirs} here; see fastbn.set_dropout_convention"
 
 
-def _share(given, out):
+def _share(given: dict[str, Any], out: Any) -> str:
     """What p is the share of, by what dropout did: "kept" (since 2018), "dropped" or ""."""
     p, factors = given["dropout_param"]["p"], out / given["x"]
     kept = factors != 0
@@ -252,13 +258,13 @@ _TURNS, _PATIENCE = 6, 0.2  # calls, seconds
 _PAUSE = 0.05
 
 
-def _timed(pair, name, functions):
+def _timed(pair: Pair, name: str, functions: Functions) -> float:
     forward = pair.functions[0]
     given = arguments(forward, pair.timed)
     times: list[float] = []
     time.sleep(_PAUSE)
     while len(times) < 2 or (len(times) < _TURNS and sum(times) < _PATIENCE):
-        call = given.values()
+        call: Iterable[Any] = given.values()
         if name != forward:
             out, cache = functions[forward](*call)
             call = np.ones_like(out), cache

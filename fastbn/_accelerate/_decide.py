@@ -55,7 +55,9 @@ def _calls(function: Any) -> tuple[str, ...]:
     return getattr(getattr(function, "__code__", None), "co_names", ())
 
 
-def _from_outside(group: Group, functions: Mapping[str, Any], rows: Mapping[str, Row]):
+def _from_outside(
+    group: Group, functions: Mapping[str, Any], rows: Mapping[str, Row]
+) -> dict[str, str]:
     """Name -> why it is left, without running anything."""
     reasons = {name: misfit(name, function) for name, function in functions.items()}
     for pair in group.pairs:

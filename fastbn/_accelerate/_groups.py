@@ -9,11 +9,14 @@ from typing import Any, NamedTuple
 from .. import _arguments as arguments
 from .. import layer_utils
 
+Shape = arguments.Shape
+Maker = arguments.Maker
+
 
 class Probe(NamedTuple):
     """Arguments on which two implementations must agree."""
 
-    make: Callable[[Any], dict[str, Any]]
+    make: Maker
     where: str = ""
     #: Where right functions may differ, and are left then, but not wrong.
     convention: bool = False
@@ -29,7 +32,7 @@ class Pair(NamedTuple):
     results: tuple[str, ...]
     probes: tuple[Probe, ...]
     #: Arguments to take the time with.
-    timed: Callable[[Any], dict[str, Any]]
+    timed: Maker
 
 
 class Group(NamedTuple):
@@ -46,7 +49,14 @@ class Group(NamedTuple):
         return [name for pair in self.pairs for name in pair.functions]
 
 
-def _pair(name, results, timed, *probes, backwards=("backward",), pattern="{0}_{1}"):
+def _pair(
+    name: str,
+    results: str,
+    timed: Maker,
+    *probes: Probe,
+    backwards: tuple[str, ...] = ("backward",),
+    pattern: str = "{0}_{1}",
+) -> Pair:
     functions = tuple(pattern.format(name, way) for way in ("forward", *backwards))
     return Pair(functions, tuple(results.split()), probes, timed)
 
@@ -56,26 +66,32 @@ _NORM_GRADIENTS = "dx dgamma dbeta"
 _FIELD = (3, 3, 1, 2)  # square: the course's compiled im2col is wrong for others
 
 
-def _conv(name, timed, *probes):
+def _conv(name: str, timed: Maker, *probes: Probe) -> Pair:
     small = Probe(arguments.conv((3, 2, 5, 7), (4, 2, 3, 3), 2, 1))
     return _pair(name, _GRADIENTS, timed, small, *probes, pattern="conv_{1}_{0}")
 
 
-def _pool(name, timed, *probes):
+def _pool(name: str, timed: Maker, *probes: Probe) -> Pair:
     small = Probe(arguments.pool((2, 3, 4, 6), 2, 2, 2))
     return _pair(name, "dx", timed, small, *probes, pattern="max_pool_{1}_{0}")
 
 
-def _ties(rng):
+def _ties(rng: Any) -> dict[str, Any]:
     param = {"pool_height": 2, "pool_width": 2, "stride": 2}
     return {"x": rng.integers(0, 3, (2, 3, 6, 6)).astype(float), "pool_param": param}
 
 
-def _zeros(rng):
+def _zeros(rng: Any) -> dict[str, Any]:
     return {"x": rng.integers(-1, 2, (4, 5)).astype(float)}
 
 
-def _norm(name, make, small, large, backwards=("backward",)):
+def _norm(
+    name: str,
+    make: Callable[[str, Shape], Maker],
+    small: Shape,
+    large: Shape,
+    backwards: tuple[str, ...] = ("backward",),
+) -> Pair:
     return _pair(
         name,
         _NORM_GRADIENTS,
@@ -86,40 +102,40 @@ def _norm(name, make, small, large, backwards=("backward",)):
     )
 
 
-def _groupnorm(name):
+def _groupnorm(name: str) -> Pair:
     make = arguments.groupnorm
     small = Probe(make((2, 6, 3, 4), 3))
     return _pair(name, _NORM_GRADIENTS, make((16, 32, 16, 16), 4), small)
 
 
-def _one(name, results, small, large):
+def _one(name: str, results: str, small: Maker, large: Maker) -> Pair:
     return Pair((name,), tuple(results.split()), (Probe(small),), large)
 
 
-def _composed(name, results, *makers):
+def _composed(name: str, results: str, *makers: Callable[[int], Maker]) -> Pair:
     """`makers` take 0 for the small arguments and 1 for the large ones."""
     small, large = (arguments.joined(*(make(size) for make in makers)) for size in (0, 1))
     return _pair(name, results, large, Probe(small))
 
 
-def _affine_of(size):
+def _affine_of(size: int) -> Maker:
     return arguments.affine(*(((4, 2, 3), 5), ((200, 1000), 100))[size])
 
 
-def _conv_of(size):
+def _conv_of(size: int) -> Maker:
     return arguments.conv(*(((3, 2, 4, 6), (4, 2, 3, 3)), ((50, 3, 32, 32), (32, 3, 3, 3)))[size],
                           1, 1)  # fmt: skip
 
 
-def _norm_of(width):
+def _norm_of(width: Shape) -> Callable[[int], Maker]:
     return lambda size: arguments.batchnorm("train", (2, width[size]))
 
 
-def _layernorm_of(size):
+def _layernorm_of(size: int) -> Maker:
     return arguments.layernorm((2, (5, 100)[size]))
 
 
-def _pool_of(size):
+def _pool_of(size: int) -> Maker:
     return arguments.pool((1, 1, 2, 2), 2, 2, 2)
 
 
@@ -228,7 +244,10 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, Any]] | None:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return None
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    stars: dict[Any, str] = {
+        inspect.Parameter.VAR_POSITIONAL: "*",
+        inspect.Parameter.VAR_KEYWORD: "**",
+    }
     return [(stars.get(p.kind, "") + p.name, p.default) for p in signature.parameters.values()]
 
 
@@ -237,7 +256,7 @@ def misfit(name: str, theirs: Any) -> str:
     if not callable(theirs) or inspect.isclass(theirs):
         return f"is no function: {type(theirs).__name__}"
     got, expected = parameters(theirs), parameters(OURS[name])
-    if got is None:
+    if got is None or expected is None:
         # Compiled functions have no signature. The course's own are in a module of their own.
         return "" if GROUP_OF[name].home == "im2col_cython" else "its parameters cannot be known"
     if got != expected:
@@ -246,7 +265,7 @@ def misfit(name: str, theirs: Any) -> str:
     return ""
 
 
-def _written(parameter):
+def _written(parameter: tuple[str, Any]) -> str:
     name, default = parameter
     return name if default is inspect.Parameter.empty else f"{name}={default!r}"
 
@@ -264,5 +283,5 @@ def calls_others(name: str, theirs: Any) -> str:
     return f"is not the course's, which calls {', '.join(calls)} and nothing else"
 
 
-def _index_in(names):
+def _index_in(names: tuple[str, ...]) -> Callable[[str], int]:
     return lambda name: names.index(name) if name in names else len(names)

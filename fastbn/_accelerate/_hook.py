@@ -62,10 +62,10 @@ class Finder(MetaPathFinder):
             return spec
         return None
 
-    def _others(self, fullname, path, target):
+    def _others(self, fullname: str, path: Any, target: Any) -> ModuleSpec | None:
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
-                spec = finder.find_spec(fullname, path, target)
+                spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
                 if spec is not None:
                     return spec
         return None
@@ -102,7 +102,7 @@ class Finder(MetaPathFinder):
         self.arrivals.pop(package, None)
         self._leave()
 
-    def _leave(self):
+    def _leave(self) -> None:
         if not self.extensions and not self.arrivals and self in sys.meta_path:
             sys.meta_path.remove(self)
 

@@ -59,7 +59,7 @@ class _Cells:
         self.arrange()
 
 
-def _mended():
+def _mended() -> bool:
     """Make our functions what they were built as; whether that was needed."""
     changed = [f for f, built in _AS_BUILT if f.__code__ is not built[0]]
     for function, built in _AS_BUILT:

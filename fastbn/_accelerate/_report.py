@@ -185,7 +185,7 @@ class Report:
         return theirs, own
 
     def _label(self, home: Space) -> str:
-        return home.names["__name__"].removeprefix(f"{self.target}.")
+        return str(home.names["__name__"]).removeprefix(f"{self.target}.")
 
     def _nothing(self) -> str:
         problems = "".join(f"; {row.name} {row.reason}" for row in self._problems)
@@ -300,7 +300,8 @@ def _code(function: Any) -> Any:
 
 def _import_homes(package: str) -> tuple[dict[str, ModuleType], list[Row]]:
     """The course's modules in a package by their names, and what could not be imported."""
-    homes, problems = {}, []
+    homes: dict[str, ModuleType] = {}
+    problems: list[Row] = []
     for kind in HOMES:
         name = f"{package}.{kind}"
         if kind == "im2col_cython" and name not in sys.modules:

@@ -32,7 +32,7 @@ def summary(target: str, rows: list[Row]) -> str:
     return f"{target}: {swapped} functions swapped, {len(rows) - swapped} left"
 
 
-def _by_module(rows):
+def _by_module(rows: list[Row]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """(module, names swapped), and (name, remark) where there is something to say."""
     swapped = [row for row in rows if row.swapped]
     names = [

@@ -3,8 +3,26 @@
 ``FASTBN_ISA=v2|v3|v4`` forces a level. The modules are private: they trust their caller's shapes.
 """
 
+from __future__ import annotations
+
 import os
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # as they are at every level
+    from . import _affine as affine
+    from . import _batchnorm as batchnorm
+    from . import _conv as conv
+    from . import _dropout as dropout
+    from . import _groupnorm as groupnorm
+    from . import _im2col as im2col
+    from . import _layernorm as layernorm
+    from . import _loss as loss
+    from . import _memory as memory
+    from . import _pool as pool
+    from . import _probe as probe
+    from . import _relu as relu
+    from . import _runtime as runtime
 
 try:
     runtime = import_module(f"{__name__}._runtime")
@@ -36,11 +54,32 @@ KERNELS = (
 #: What else there is once a level: the measure of what the machine can do.
 TOOLS = ("probe",)
 
+__all__ = [
+    "KERNELS",
+    "TOOLS",
+    "available_levels",
+    "level",
+    "use_level",
+    "memory",
+    "runtime",
+    "affine",
+    "batchnorm",
+    "conv",
+    "dropout",
+    "groupnorm",
+    "im2col",
+    "layernorm",
+    "loss",
+    "pool",
+    "probe",
+    "relu",
+]
+
 #: The level in use; set by :func:`use_level`.
-level = None
+level: str = ""
 
 
-def available_levels():
+def available_levels() -> tuple[str, ...]:
     """Levels that are built and that this CPU can run, lowest first."""
     return tuple(
         name
@@ -49,7 +88,7 @@ def available_levels():
     )
 
 
-def use_level(name):
+def use_level(name: str) -> None:
     """Make every kernel of this package the one built for level `name`."""
     global level
     if name not in available_levels():
@@ -61,7 +100,7 @@ def use_level(name):
     level = name
 
 
-def _choose():
+def _choose() -> str:
     wanted = os.environ.get("FASTBN_ISA", "").lower().removeprefix("x86-64-")
     if wanted:
         if wanted not in available_levels():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import _plain_pickle, layers
 from .._atomic import atomic_write
 from ..layers import _fused
 
-Arrays = dict[str, npt.NDArray[np.floating]]
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from ..typing import Array
+
+    Arrays = dict[str, Array]
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -38,6 +42,7 @@ class Net:
     """
 
     layers: ModuleType = layers
+    dtype: Any
 
     def __init__(
         self, reg: float, normalization: str | None = None, use_batchnorm: bool | None = None
@@ -60,12 +65,12 @@ class Net:
             return getattr(_fused, f"{name}_relu_{direction}")
         normalize = getattr(the_layers, f"{name}_{direction}")
 
-        def forward(x, gamma, beta, param):
+        def forward(x: Any, gamma: Any, beta: Any, param: Any) -> Any:
             out, norm_cache = normalize(x, gamma, beta, param)
             out, relu_cache = the_layers.relu_forward(out)
             return out, (norm_cache, relu_cache)
 
-        def backward(dout, caches):
+        def backward(dout: Any, caches: Any) -> Any:
             norm_cache, relu_cache = caches
             return normalize(the_layers.relu_backward(dout, relu_cache), norm_cache)
 
@@ -91,7 +96,8 @@ class Net:
             If the file cannot be written.
         """
         with atomic_write(fname) as file:
-            np.savez(file, **self.params, **self._statistics())
+            arrays: dict[str, Any] = {**self.params, **self._statistics()}
+            np.savez(file, **arrays)
 
     def load(self, fname: str | os.PathLike[str]) -> None:
         """Read what `save` wrote on a net of the same architecture.
@@ -216,7 +222,7 @@ def check_number(name: str, value: Any, most: float | None = None) -> float:
     return number
 
 
-def check_dtype(dtype: npt.DTypeLike) -> Any:
+def check_dtype(dtype: DTypeLike) -> Any:
     """Return `dtype` as it was passed, if it is a floating one."""
     if not np.issubdtype(np.dtype(dtype), np.floating):
         raise TypeError(f"dtype must be a floating dtype; got {dtype!r}")

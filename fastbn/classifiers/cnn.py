@@ -3,19 +3,29 @@
 The star imports are the course's: its notebooks take the layers from here too.
 """
 
-# Underscored, so that a star import of this module brings the net, layers and np only.
-from collections.abc import Sequence as _Sequence
-from typing import Any as _Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as _npt
 
-from .. import _check
+from .. import _check, layer_utils
+from .. import layers as compiled
 from ..fast_layers import *
 from ..layer_utils import *
 from ..layers import *
 from ..layers import _fused
 from . import _base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike
+
+    from ..typing import Array, IntArray
+
+__all__ = ["ThreeLayerConvNet"]
+__all__ += layer_utils.__all__
 
 _POOL_PARAM = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
@@ -77,14 +87,14 @@ class ThreeLayerConvNet(_base.Net):
 
     def __init__(
         self,
-        input_dim: _Sequence[int] = (3, 32, 32),
+        input_dim: Sequence[int] = (3, 32, 32),
         num_filters: int = 32,
         filter_size: int = 7,
         hidden_dim: int = 100,
         num_classes: int = 10,
         weight_scale: float = 1e-3,
         reg: float = 0.0,
-        dtype: _npt.DTypeLike = np.float32,
+        dtype: DTypeLike = np.float32,
         *,
         normalization: str | None = None,
         use_batchnorm: bool | None = None,
@@ -120,9 +130,11 @@ class ThreeLayerConvNet(_base.Net):
                 self._add_normalization(i, size)
         self._set_mode("train")
 
-    def loss(
-        self, X: _npt.NDArray[_Any], y: _npt.NDArray[np.integer] | None = None
-    ) -> _npt.NDArray[np.floating] | tuple[float, _base.Arrays]:
+    @overload
+    def loss(self, X: Array, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: Array, y: IntArray) -> tuple[float, _base.Arrays]: ...
+    def loss(self, X: Array, y: IntArray | None = None) -> Any:
         """Return the scores, or, given classes, the loss and its gradients.
 
         Parameters
@@ -178,23 +190,23 @@ class ThreeLayerConvNet(_base.Net):
         _, grads["W1"], grads["b1"] = layers.conv_backward_fast(dout, conv_cache)
         return loss + self._weight_decay(grads), grads
 
-    def _spatial(self, direction):
+    def _spatial(self, direction: str) -> Any:
         """The normalization of images."""
         name = "batchnorm" if self.normalization == "batchnorm" else "groupnorm"
         return getattr(self.layers, f"spatial_{name}_{direction}")
 
-    def _relu_pool(self, direction):
+    def _relu_pool(self, direction: str) -> Any:
         """relu and the pooling after it: in one if `layers` are the compiled ones."""
         layers = self.layers
-        if layers is _base.layers:
+        if layers is compiled:
             return getattr(_fused, f"relu_pool_{direction}")
 
-        def forward(x, pool_param):
+        def forward(x: Any, pool_param: Any) -> Any:
             out, relu_cache = layers.relu_forward(x)
             out, pool_cache = layers.max_pool_forward_fast(out, pool_param)
             return out, (relu_cache, pool_cache)
 
-        def backward(dout, cache):
+        def backward(dout: Any, cache: Any) -> Any:
             relu_cache, pool_cache = cache
             return layers.relu_backward(layers.max_pool_backward_fast(dout, pool_cache), relu_cache)
 

@@ -3,17 +3,26 @@
 The star imports are the course's: its notebooks take the layers from here too.
 """
 
-# Underscored, so that a star import of this module brings nets, layers and np only.
-from collections.abc import Iterable as _Iterable
-from typing import Any as _Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as _npt
 
-from .. import _check, _convention
+from .. import _check, _convention, layer_utils
 from ..layer_utils import *
 from ..layers import *
 from . import _base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from ..typing import Array, IntArray
+
+__all__ = ["TwoLayerNet", "FullyConnectedNet"]
+__all__ += layer_utils.__all__
 
 
 class TwoLayerNet(_base.Net):
@@ -71,9 +80,11 @@ class TwoLayerNet(_base.Net):
         self.params["W2"] = np.random.randn(H, C) * scale
         self.params["b2"] = np.zeros(C)
 
-    def loss(
-        self, X: _npt.NDArray[_Any], y: _npt.NDArray[np.integer] | None = None
-    ) -> _npt.NDArray[np.floating] | tuple[float, _base.Arrays]:
+    @overload
+    def loss(self, X: Array, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: Array, y: IntArray) -> tuple[float, _base.Arrays]: ...
+    def loss(self, X: Array, y: IntArray | None = None) -> Any:
         """Return the scores, or, given classes, the loss and its gradients.
 
         Parameters
@@ -172,14 +183,14 @@ class FullyConnectedNet(_base.Net):
 
     def __init__(
         self,
-        hidden_dims: _Iterable[int],
+        hidden_dims: Iterable[int],
         input_dim: int = 3 * 32 * 32,
         num_classes: int = 10,
         dropout_keep_ratio: float = 1,
         normalization: str | None = None,
         reg: float = 0.0,
         weight_scale: float = 1e-2,
-        dtype: _npt.DTypeLike = np.float32,
+        dtype: DTypeLike = np.float32,
         seed: int | None = None,
         *,
         dropout: float | None = None,
@@ -206,16 +217,18 @@ class FullyConnectedNet(_base.Net):
                 self._add_normalization(i, dims[i])
 
         self.use_dropout = p is not None
-        self.dropout_param: dict[str, _Any] = {}
+        self.dropout_param: dict[str, Any] = {}
         if self.use_dropout:
             self.dropout_param = {"mode": "train", "p": p}
             if seed is not None:
                 self.dropout_param["seed"] = seed
         self._set_mode("train")
 
-    def loss(
-        self, X: _npt.ArrayLike, y: _npt.NDArray[np.integer] | None = None
-    ) -> _npt.NDArray[np.floating] | tuple[float, _base.Arrays]:
+    @overload
+    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: ArrayLike, y: IntArray) -> tuple[float, _base.Arrays]: ...
+    def loss(self, X: ArrayLike, y: IntArray | None = None) -> Any:
         """Return the scores, or, given classes, the loss and its gradients.
 
         Parameters
@@ -251,7 +264,7 @@ class FullyConnectedNet(_base.Net):
             dout = self._hidden_backward(dout, i, caches.pop(), grads)
         return loss + self._weight_decay(grads), grads
 
-    def _hidden_forward(self, x: _npt.NDArray[np.floating], i: int) -> tuple[_Any, _Any]:
+    def _hidden_forward(self, x: Array, i: int) -> tuple[Any, Any]:
         """affine - [norm] - relu - [dropout] number `i`."""
         layers, params = self.layers, self.params
         norm_cache = dropout_cache = None
@@ -267,9 +280,7 @@ class FullyConnectedNet(_base.Net):
             out, dropout_cache = layers.dropout_forward(out, self.dropout_param)
         return out, (affine_cache, norm_cache, relu_cache, dropout_cache)
 
-    def _hidden_backward(
-        self, dout: _npt.NDArray[np.floating], i: int, cache: _Any, grads: _base.Arrays
-    ) -> _npt.NDArray[np.floating]:
+    def _hidden_backward(self, dout: Any, i: int, cache: Any, grads: _base.Arrays) -> Any:
         """Return the gradient of the input of hidden layer `i`; add those of its parameters."""
         layers = self.layers
         affine_cache, norm_cache, relu_cache, dropout_cache = cache

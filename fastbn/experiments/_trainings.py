@@ -205,6 +205,7 @@ def train(training: Training, data: Data) -> dict[str, Any]:
 
     losses = [_finite(loss) for loss in solver.loss_history]
     last = losses[-_FINAL:]
+    finite = [loss for loss in last if loss is not None]
     return {
         **training._asdict(),
         "hidden": list(training.hidden),
@@ -213,7 +214,7 @@ def train(training: Training, data: Data) -> dict[str, Any]:
         "val_acc_history": [float(accuracy) for accuracy in solver.val_acc_history],
         "best_train_acc": float(max(solver.train_acc_history)),
         "best_val_acc": float(max(solver.val_acc_history)),
-        "final_loss": None if None in last else _finite(math.fsum(last) / len(last)),
+        "final_loss": _finite(math.fsum(finite) / len(last)) if len(finite) == len(last) else None,
     }
 
 

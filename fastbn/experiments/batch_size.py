@@ -78,7 +78,7 @@ def run(
     """
     sizes = _trainings.sequence("batch_sizes", batch_sizes, 1)
     sizes = [_check.integer("batch_sizes", size, 1) for size in sizes]
-    options = {
+    options: dict[str, Any] = {
         "normalization": normalization,
         "hidden": hidden,
         "epochs": epochs,

@@ -79,7 +79,7 @@ def run(
     turn; so with CIFAR-10 its figures come out. Results are the same, to the bit, whatever `n_jobs`
     and the backend.
     """
-    options = {
+    options: dict[str, Any] = {
         "normalization": normalization,
         "hidden": hidden,
         "epochs": epochs,

@@ -90,7 +90,7 @@ def run(
         _trainings.number("weight_scales", scale, zero=False)
         for scale in _trainings.sequence("weight_scales", weight_scales, 1)
     ]
-    options = {
+    options: dict[str, Any] = {
         "normalization": normalization,
         "hidden": hidden,
         "epochs": epochs,

@@ -1,22 +1,28 @@
 """Fully connected layer."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty
 from .._threads import threads_for
 from . import _check
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache
+
 # A multiply-add in a register tile costs about a twentieth of a pass over a number.
 _FMA = 20
 _SHORT = 4096
 
 
-def matmul(a, b, bias=None):
+def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     """``a @ b + bias`` for 2-D float arrays of one dtype; transposed views are welcome."""
     (M, K), N = a.shape, b.shape[1]
     if M == 1 and 1 < K <= _SHORT:
@@ -40,7 +46,7 @@ def matmul(a, b, bias=None):
     return out
 
 
-def column_sums(x):
+def column_sums(x: Array) -> Array:
     """``x.sum(axis=0)`` for a C-ordered 2-D float array."""
     out = np.zeros(x.shape[1], x.dtype)
     if x.size:
@@ -48,7 +54,7 @@ def column_sums(x):
     return out
 
 
-def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[NDArray[Any], Any]:
+def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array, Cache]:
     """Fully connected layer: ``out = x.reshape(N, D) @ w + b``.
 
     Parameters
@@ -77,7 +83,7 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[NDArray[An
     return _check.cast(dtype, out), (x, w, b)
 
 
-def affine_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def affine_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`affine_forward`.
 
     Parameters
@@ -111,7 +117,7 @@ def affine_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     return _check.cast(dtype, dx, dw, column_sums(dout))
 
 
-def _check_shapes(x, w, b):
+def _check_shapes(x: Array, w: Array, b: Array) -> None:
     if x.ndim < 1:
         raise ValueError(f"x must be (N, d1, ..., dk); got shape {x.shape}")
     _check.ndim("w", w, 2, "(D, M)")

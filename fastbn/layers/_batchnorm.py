@@ -1,15 +1,23 @@
 """Batch normalization of (N, D) and, over channels, of (N, C, H, W)."""
 
+from __future__ import annotations
+
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, BatchNormParam, Cache, DType
 
 
 class BatchNormCache(NamedTuple):
@@ -30,7 +38,7 @@ _PRIVATE = 1 << 20
 
 
 @lru_cache(256)
-def _blocks(N, C, L, itemsize):
+def _blocks(N: int, C: int, L: int, itemsize: int) -> tuple[int, int]:
     """How the kernel cuts its work, by the shape alone: (channels of a block, parts of N).
 
     Channels of images go to tasks whole, unless there are fewer than eight. Columns do not: threads
@@ -58,7 +66,9 @@ _LAYOUTS = {2: "(N, D)", 4: "(N, C, H, W)"}
 _NAMES = ("x", "gamma", "beta")
 
 
-def _forward(x, gamma, beta, bn_param, axes, relu=False):
+def _forward(
+    x: Any, gamma: Any, beta: Any, bn_param: Any, axes: int, relu: bool = False
+) -> tuple[Array, BatchNormCache, Array]:
     """out, the cache and beta as computed with; the new running statistics go into bn_param."""
     _check.mapping(bn_param, "bn_param", "__setitem__")
     mode = _check.key(bn_param, "bn_param", "mode")
@@ -120,7 +130,7 @@ def _forward(x, gamma, beta, bn_param, axes, relu=False):
     return out, BatchNormCache(x, gamma, stats, not train), beta
 
 
-def _running(bn_param, key, C, dtype):
+def _running(bn_param: Any, key: str, C: int, dtype: DType) -> Any:
     value = bn_param.get(key)
     if value is None:
         return np.zeros(C, dtype)
@@ -132,7 +142,7 @@ def _running(bn_param, key, C, dtype):
     return array
 
 
-def _blend(momentum, running, stats, row, own):
+def _blend(momentum: float, running: Array, stats: Array, row: int, own: DType) -> Array:
     """New running statistics, in the dtype that NumPy would give them."""
     dtype = own
     if running.dtype is not own or own.itemsize < 4:
@@ -143,7 +153,7 @@ def _blend(momentum, running, stats, row, own):
     return blend if dtype is blend.dtype else _check.cast(dtype, blend)
 
 
-def _output(cache, beta):
+def _output(cache: BatchNormCache, beta: Array) -> Array:
     """The output again, without the relu that was fused with it."""
     x, gamma, stats, _ = cache
     out = empty(x.shape, x.dtype)
@@ -156,7 +166,9 @@ def _output(cache, beta):
     return out
 
 
-def _backward(dout, cache, made_by, beta=None):
+def _backward(
+    dout: Any, cache: Any, made_by: str, beta: Array | None = None
+) -> tuple[Array, Array, Array]:
     """With beta, dout is that of a fused relu's output; both have the dtype of x then."""
     cache = _check.cache(cache, BatchNormCache, made_by)
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
@@ -192,8 +204,11 @@ def _backward(dout, cache, made_by, beta=None):
 
 
 def batchnorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: dict[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: BatchNormParam | MutableMapping[str, Any],
+) -> tuple[Array, Cache]:
     """Batch normalization (Ioffe and Szegedy, 2015).
 
     Parameters
@@ -234,7 +249,7 @@ def batchnorm_forward(
     return _forward(x, gamma, beta, bn_param, 2)[:2]
 
 
-def batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`batchnorm_forward`, of either mode.
 
     Parameters
@@ -267,7 +282,7 @@ def batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
     return _backward(dout, cache, "batchnorm_forward")
 
 
-def batchnorm_backward_alt(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """:func:`batchnorm_backward` under the course's name for the simplified derivation.
 
     The kernel computes the simplified formula either way; see :mod:`fastbn.reference` for the
@@ -294,8 +309,11 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], .
 
 
 def spatial_batchnorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: dict[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: BatchNormParam | MutableMapping[str, Any],
+) -> tuple[Array, Cache]:
     """Batch normalization of images: every channel over all images and pixels.
 
     Parameters
@@ -322,7 +340,7 @@ def spatial_batchnorm_forward(
     return out, (cache, out.shape)
 
 
-def spatial_batchnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`spatial_batchnorm_forward`, of either mode.
 
     Parameters

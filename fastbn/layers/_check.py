@@ -1,6 +1,9 @@
 """Argument checks of the layers: those of fastbn._check, and of arrays and caches."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
@@ -11,13 +14,18 @@ from .._check import key as key
 from .._check import mapping as mapping
 from .._check import number as number
 
+if TYPE_CHECKING:
+    from ..typing import Array, DType
+
+    C = TypeVar("C")
+
 F2, F4, F8 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 
 #: The dtype of arrays that kernels take as they are, else None.
 plain_dtype = _ext.memory.plain_dtype
 
 
-def floats(names, *values):
+def floats(names: tuple[str, ...], *values: Any) -> tuple[Any, ...]:
     """Arrays as the kernels want them: one dtype, C order, aligned, native byte order.
 
     Parameters
@@ -42,13 +50,13 @@ def floats(names, *values):
     return dtype, *(np.require(a, kernel, ["C", "A"]) for a in arrays)
 
 
-def promotion(*dtypes):
+def promotion(*dtypes: DType) -> DType:
     """What NumPy makes of arrays of these dtypes together; float64 instead of integers and bool."""
     dtype = np.result_type(*dtypes)
     return F8 if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
-def _plain(name, value):
+def _plain(name: str, value: Any) -> Array:
     if type(value) is not np.ndarray:
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{name} must be a plain array; got a masked array")
@@ -59,7 +67,7 @@ def _plain(name, value):
     return value
 
 
-def array(name, value):
+def array(name: str, value: Any) -> Array:
     """An array of real numbers, as it is: `floats` without the conversion."""
     value = _plain(name, value)
     if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
@@ -69,7 +77,15 @@ def array(name, value):
     return value
 
 
-def cast(dtype, *arrays):
+@overload
+def cast(dtype: DType, array: Array, /) -> Array: ...
+@overload
+def cast(dtype: DType, first: Array, second: Array, /) -> tuple[Array, Array]: ...
+@overload
+def cast(
+    dtype: DType, first: Array, second: Array, third: Array, /
+) -> tuple[Array, Array, Array]: ...
+def cast(dtype: DType, *arrays: Array) -> Any:
     """Results in the dtype that `floats` announced: only float16 needs a conversion."""
     if dtype == F2:
         with np.errstate(over="ignore"):  # a float16 overflow is infinity, not news
@@ -77,25 +93,25 @@ def cast(dtype, *arrays):
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def ndim(name, array, count, layout):
+def ndim(name: str, array: Array, count: int, layout: str) -> None:
     """`array` has `count` axes, called `layout`."""
     if array.ndim != count:
         raise ValueError(f"{name} must be {layout}; got shape {array.shape}")
 
 
-def shape(name, array, expected, why):
+def shape(name: str, array: Array, expected: tuple[int, ...], why: str) -> None:
     """`array` has the shape `expected`; `why` says where that comes from."""
     if array.shape != expected:
         raise ValueError(f"{name} must have shape {expected} ({why}); got {array.shape}")
 
 
-def size(name, *lengths):
+def size(name: str, *lengths: int) -> None:
     """An array of these lengths can be addressed at all. As in NumPy, a 0 excuses no other."""
     if math.prod(filter(None, lengths)) * 8 > _MAX_BYTES:
         raise ValueError(f"{name} would have shape {lengths}, more than memory can address")
 
 
-def labels(y, N):
+def labels(y: Any, N: int) -> Array:
     """Class labels (N,) as intp; whether they are in range, the kernel says."""
     array = _plain("y", y)
     if array.dtype.kind not in "iu":
@@ -106,21 +122,21 @@ def labels(y, N):
     return np.require(array, np.intp, ["C", "A"])
 
 
-def cache(value, kind, made_by):
+def cache(value: Any, kind: type[C], made_by: str) -> C:
     """A cache is one that `made_by` returned."""
     if not isinstance(value, kind):
         raise wrong_cache(value, made_by)
     return value
 
 
-def unpack(value, count, made_by):
+def unpack(value: Any, count: int, made_by: str) -> Any:
     """A cache that is a plain tuple of at least `count` items; the first `count` of them."""
     if not isinstance(value, (tuple, list)) or len(value) < count:
         raise wrong_cache(value, made_by)
     return value[:count]
 
 
-def wrong_cache(value, made_by):
+def wrong_cache(value: Any, made_by: str) -> TypeError:
     """The error to raise for a cache that `made_by` did not return."""
     got = type(value).__name__
     if isinstance(value, (tuple, list)):

@@ -1,10 +1,10 @@
 """Convolution (cross-correlation) of images."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _algorithm, _ext
 from .._memory import empty
@@ -15,10 +15,17 @@ from ._im2col import im2col_6d, im2col_cython, output_size
 from ._lazy import LazyArray
 from ._relu import relu_forward
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, ConvParam
+
 _BYTE = np.dtype(np.uint8)
 
 
-def _geometry(x, w, b, conv_param):
+def _geometry(x: Array, w: Array, b: Array, conv_param: Any) -> tuple[int, int, int, int, int]:
     """Check shapes and conv_param; (pad, stride, OH, OW, number of the algorithm)."""
     _check.ndim("x", x, 4, "(N, C, H, W)")
     _check.ndim("w", w, 4, "(F, C, HH, WW)")
@@ -48,7 +55,7 @@ def _geometry(x, w, b, conv_param):
     return pad, stride, OH, OW, _ext.conv.ALGORITHMS[algorithm]
 
 
-def _forward(x, w, b, conv_param, relu=False):
+def _forward(x: Any, w: Any, b: Any, conv_param: Any, relu: bool = False) -> Any:
     """out; with relu, (out, max(out, 0))."""
     dtype, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
     pad, stride, OH, OW, way = _geometry(x, w, b, conv_param)
@@ -73,19 +80,19 @@ def _forward(x, w, b, conv_param, relu=False):
 # Filters as large as the images: a fully connected layer.
 
 
-def _product(x, w, b):
+def _product(x: Array, w: Array, b: Array) -> Array:
     return matmul(x.reshape(len(x), -1), w.reshape(len(w), -1).T, b)
 
 
-def _product_backward(dout, x, w):
+def _product_backward(dout: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
     dout, rows = dout.reshape(dout.shape[:2]), x.reshape(len(x), -1)
     dx = matmul(dout, w.reshape(len(w), -1)).reshape(x.shape)
     return dx, matmul(dout.T, rows).reshape(w.shape), column_sums(dout)
 
 
 def conv_forward_naive(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Convolution, as the course defines it: cross-correlation plus a bias.
 
     Parameters
@@ -122,7 +129,7 @@ def conv_forward_naive(
     return _forward(x, w, b, conv_param), (x, w, b, conv_param)
 
 
-def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def conv_backward_naive(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of a convolution.
 
     Parameters
@@ -166,15 +173,15 @@ def conv_backward_naive(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]
     return _check.cast(dtype, dx, dw, db)
 
 
-def _strides_columns(x, w, b, conv_param):
+def _strides_columns(x: Any, w: Any, b: Any, conv_param: Any) -> Array:
     _, x, w, b = _check.floats(("x", "w", "b"), x, w, b)
     pad, stride, OH, OW, _ = _geometry(x, w, b, conv_param)
     return im2col_6d(x, w.shape[2], w.shape[3], pad, stride, OH, OW)
 
 
 def conv_forward_strides(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """:func:`conv_forward_naive` with the cache of the course's fast layer.
 
     Parameters
@@ -203,20 +210,20 @@ def conv_forward_strides(
     return _forward(x, w, b, conv_param), _strides_cache(x, w, b, conv_param)
 
 
-def _strides_cache(x, w, b, conv_param):
+def _strides_cache(x: Any, w: Any, b: Any, conv_param: Any) -> Cache:
     columns = LazyArray(lambda: _strides_columns(x, w, b, conv_param))
     return x, w, b, conv_param, columns
 
 
-def conv_relu_forward(x, w, b, conv_param):
+def conv_relu_forward(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[Array, Cache]:
     """The relu is written while a block of the convolution is still in the cache."""
     out, rectified = _forward(x, w, b, conv_param, relu=True)
     return rectified, (_strides_cache(x, w, b, conv_param), out)
 
 
 def conv_forward_im2col(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Convolution by the column matrix: im2col, then one matrix product.
 
     For teaching and comparison: the matrix is HH * WW / stride^2 times as large as `x`.

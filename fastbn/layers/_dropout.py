@@ -1,25 +1,34 @@
 """Inverted dropout."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _convention, _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def _mode_of(dropout_param):
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, DropoutParam
+
+
+def _mode_of(dropout_param: Any) -> str:
     mode = _check.key(dropout_param, "dropout_param", "mode")
     if not isinstance(mode, str) or mode not in ("train", "test"):
         raise ValueError(f"dropout_param['mode'] must be 'train' or 'test'; got {mode!r}")
     return mode
 
 
-def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
+def dropout_forward(
+    x: ArrayLike, dropout_param: DropoutParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Inverted dropout.
 
     Parameters
@@ -84,7 +93,7 @@ def dropout_forward(x: ArrayLike, dropout_param: Mapping[str, Any]) -> tuple[NDA
     return _check.cast(dtype, out), (dropout_param, mask)
 
 
-def dropout_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
+def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
     """Gradient of :func:`dropout_forward`.
 
     Parameters
@@ -107,7 +116,7 @@ def dropout_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
     dropout_param, mask = _check.unpack(cache, 2, "dropout_forward")
     if _mode_of(dropout_param) == "test":
         _check.floats(("dout",), dout)
-        return dout
+        return dout  # type: ignore[return-value]  # as it is, even a list
     if mask is None:
         raise ValueError("cache must hold a mask for mode 'train'; it was made in mode 'test'")
     half = getattr(dout, "dtype", None) == _check.F2

@@ -12,6 +12,11 @@ of the maximum, and only maxima that it lets through have gradients. So the relu
 pooled images alone. What pooling would have got is formed only if somebody uses it.
 """
 
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from . import _batchnorm, _check, _layernorm
@@ -19,31 +24,37 @@ from ._lazy import LazyArray
 from ._pool import max_pool_backward_fast, max_pool_forward_fast
 from ._relu import relu_backward, relu_forward
 
+if TYPE_CHECKING:
+    from ..typing import Array, Cache
 
-def batchnorm_relu_forward(x, gamma, beta, bn_param):
+
+def batchnorm_relu_forward(x: Any, gamma: Any, beta: Any, bn_param: Any) -> tuple[Array, Cache]:
     """out, (bn_cache, relu_cache)"""
     return _batchnorm_forward(x, gamma, beta, bn_param, 2)
 
 
-def batchnorm_relu_backward(dout, cache):
+def batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
     """dx, dgamma, dbeta"""
-    return _batchnorm_backward(dout, *cache, "batchnorm_forward")
+    bn_cache, relu_cache = cache
+    return _batchnorm_backward(dout, bn_cache, relu_cache, "batchnorm_forward")
 
 
-def spatial_batchnorm_relu_forward(x, gamma, beta, bn_param):
+def spatial_batchnorm_relu_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: Any
+) -> tuple[Array, Cache]:
     """out, (bn_cache, relu_cache)"""
     out, (cache, relu_cache) = _batchnorm_forward(x, gamma, beta, bn_param, 4)
     return out, ((cache, out.shape), relu_cache)
 
 
-def spatial_batchnorm_relu_backward(dout, cache):
+def spatial_batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
     """dx, dgamma, dbeta"""
     bn_cache, relu_cache = cache
     bn_cache, _ = _check.unpack(bn_cache, 2, "spatial_batchnorm_forward")
     return _batchnorm_backward(dout, bn_cache, relu_cache, "spatial_batchnorm_forward")
 
 
-def layernorm_relu_forward(x, gamma, beta, ln_param):
+def layernorm_relu_forward(x: Any, gamma: Any, beta: Any, ln_param: Any) -> tuple[Array, Cache]:
     """out, (ln_cache, relu_cache)"""
     if not _fusible(x, gamma, beta):
         out, cache, _ = _layernorm._forward(x, gamma, beta, ln_param)
@@ -53,13 +64,13 @@ def layernorm_relu_forward(x, gamma, beta, ln_param):
     eps = {"eps": _check.number(ln_param, "ln_param", "eps", 1e-5)}  # the dict may change
     gamma, beta = cache.gamma.copy(), beta.copy()
 
-    def output():
+    def output() -> Array:
         return _layernorm._forward(cache.x, gamma, beta, eps)[0]
 
     return out, (cache, LazyArray(output, (gamma, beta)))
 
 
-def layernorm_relu_backward(dout, cache):
+def layernorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
     """dx, dgamma, dbeta"""
     ln_cache, relu_cache = cache
     beta = _beta(dout, ln_cache, relu_cache)
@@ -68,7 +79,7 @@ def layernorm_relu_backward(dout, cache):
     return _layernorm._backward(dout, ln_cache, beta)
 
 
-def relu_pool_forward(x, pool_param):
+def relu_pool_forward(x: Any, pool_param: Any) -> tuple[Array, Cache]:
     """out, (relu_cache, pool_cache)"""
     if not _fusible(x):
         out, relu_cache = relu_forward(x)
@@ -78,14 +89,15 @@ def relu_pool_forward(x, pool_param):
     out, _ = relu_forward(pooled)
     method, inner = cache
 
-    def part(index):
+    made: list[Any] = []
+
+    def entry(index: int) -> Array:
         # What the two layers one after the other put into the cache; made when first used.
         if not made:
             made.extend(max_pool_forward_fast(relu_forward(x)[0], pool_param)[1][1])
-        return made[index]
+        return np.asarray(made[index])
 
-    made = []
-    lazy = [LazyArray(lambda i=i: np.asarray(part(i)), (pooled, cache)) for i in range(len(inner))]
+    lazy: list[Any] = [LazyArray(partial(entry, i), (pooled, cache)) for i in range(len(inner))]
     if method == "reshape":
         lazy[2] = out
     else:
@@ -93,7 +105,7 @@ def relu_pool_forward(x, pool_param):
     return out, (x, (method, tuple(lazy)))
 
 
-def relu_pool_backward(dout, cache):
+def relu_pool_backward(dout: Any, cache: Cache) -> Array:
     """dx"""
     relu_cache, pool_cache = cache
     source = _pooled(dout, pool_cache)
@@ -103,7 +115,7 @@ def relu_pool_backward(dout, cache):
     return max_pool_backward_fast(relu_backward(dout, pooled), inner)
 
 
-def _pooled(dout, pool_cache):
+def _pooled(dout: Any, pool_cache: Cache) -> Any:
     """What was pooled before the relu, and pooling's cache; None if the parts must do it."""
     method, entries = _check.unpack(pool_cache, 2, "conv_relu_pool_forward")
     sources = [LazyArray.source_of(e) for e in entries[: 2 if method == "reshape" else 3]]
@@ -115,7 +127,9 @@ def _pooled(dout, pool_cache):
     return None if pooled.size and np.isnan(pooled.max()) else sources[0]
 
 
-def _batchnorm_forward(x, gamma, beta, bn_param, axes):
+def _batchnorm_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: Any, axes: int
+) -> tuple[Array, Cache]:
     if not _fusible(x, gamma, beta):
         out, cache, _ = _batchnorm._forward(x, gamma, beta, bn_param, axes)
         out, relu_cache = relu_forward(out)
@@ -123,25 +137,27 @@ def _batchnorm_forward(x, gamma, beta, bn_param, axes):
     out, cache, beta = _batchnorm._forward(x, gamma, beta, bn_param, axes, relu=True)
     gamma, beta = cache.gamma.copy(), beta.copy()
 
-    def output():
+    def output() -> Array:
         return _batchnorm._output(cache._replace(gamma=gamma), beta)
 
     return out, (cache, LazyArray(output, (gamma, beta)))
 
 
-def _batchnorm_backward(dout, cache, relu_cache, made_by):
+def _batchnorm_backward(
+    dout: Any, cache: Any, relu_cache: Any, made_by: str
+) -> tuple[Array, Array, Array]:
     beta = _beta(dout, cache, relu_cache)
     if beta is None:
         dout = relu_backward(dout, relu_cache)
     return _batchnorm._backward(dout, cache, made_by, beta)
 
 
-def _fusible(*arrays):
+def _fusible(*arrays: Any) -> bool:
     """Arrays of one dtype that is computed in: float16 would be rounded between the layers."""
     return _check.plain_dtype(arrays) is not None
 
 
-def _beta(dout, cache, relu_cache):
+def _beta(dout: Any, cache: Any, relu_cache: Any) -> Any:
     """beta, if the relu was fused and its gradient can be: None says to go by relu's cache."""
     source = LazyArray.source_of(relu_cache)
     if source is None:

@@ -1,15 +1,22 @@
 """Group normalization of images."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, NormParam
 
 
 class GroupNormCache(NamedTuple):
@@ -21,8 +28,8 @@ class GroupNormCache(NamedTuple):
 
 
 def spatial_groupnorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: NormParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Group normalization (Wu and He, 2018).
 
     Parameters
@@ -68,7 +75,7 @@ def spatial_groupnorm_forward(
     return _check.cast(dtype, out), GroupNormCache(*_check.cast(dtype, x, gamma), stats)
 
 
-def spatial_groupnorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`spatial_groupnorm_forward`.
 
     Parameters

@@ -1,18 +1,28 @@
 """Patches of images as the columns of a matrix, under the course's names and in its orders."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def output_size(size, filter_size, padding, stride):
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, IntArray
+
+    Shape: TypeAlias = tuple[int, int, int, int]
+    Sizes: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
+
+
+def output_size(size: int, filter_size: int, padding: int, stride: int) -> int:
     """Places where a filter fits on a padded axis, ``stride`` apart."""
     return (size + 2 * padding - filter_size) // stride + 1
 
@@ -21,7 +31,14 @@ _NAMES = ("field_height", "field_width", "padding", "stride")
 _LARGE = 1 << 40  # numbers: so many could be addressed, but are worth a closer look
 
 
-def field(shape, field_height, field_width, padding, stride, names=_NAMES):
+def field(
+    shape: Sequence[int],
+    field_height: int,
+    field_width: int,
+    padding: int,
+    stride: int,
+    names: tuple[str, ...] = _NAMES,
+) -> tuple[int, int, int, int, int, int]:
     """Check the integers that describe patches of images of `shape`; with the output's sides."""
     field_height = _check.integer(names[0], field_height, 1)
     field_width = _check.integer(names[1], field_width, 1)
@@ -47,14 +64,16 @@ def field(shape, field_height, field_width, padding, stride, names=_NAMES):
     return field_height, field_width, padding, stride, out_height, out_width
 
 
-def _image_shape(*lengths, names=("N", "C", "H", "W")):
-    shape = tuple(map(_check.integer, names, lengths, (0, 0, 0, 0)))
-    if max(shape) > 1024:  # four of these are not too many
-        _check.size("x", *shape)
-    return shape
+def _image_shape(
+    N: int, C: int, H: int, W: int, names: Sequence[str] = ("N", "C", "H", "W")
+) -> Shape:
+    N, C, H, W = map(_check.integer, names, (N, C, H, W), (0, 0, 0, 0))
+    if max(N, C, H, W) > 1024:  # four of these are not too many
+        _check.size("x", N, C, H, W)
+    return N, C, H, W
 
 
-def _checked(x_shape):
+def _checked(x_shape: Any) -> Shape:
     try:
         lengths = tuple(x_shape)
     except TypeError:
@@ -64,7 +83,7 @@ def _checked(x_shape):
     return _image_shape(*lengths, names=[f"x_shape[{axis}]" for axis in range(4)])
 
 
-def _take(x, sizes, slowest, cols):
+def _take(x: Array, sizes: Sizes, slowest: bool, cols: Array) -> None:
     """Columns of x; `sizes`: the kernels' arguments from N to OW.
 
     slowest: whether the image index is. Of one image both orders are the same, and that kernel
@@ -80,7 +99,7 @@ def _take(x, sizes, slowest, cols):
     kernel(x, *sizes, streams(cols, cols, x), cols, work, num_threads)
 
 
-def _put_back(cols, sizes, slowest, x):
+def _put_back(cols: Array, sizes: Sizes, slowest: bool, x: Array) -> None:
     """The adjoint of :func:`_take`."""
     if x.size:
         num_threads = threads_for(cols.size)
@@ -88,14 +107,14 @@ def _put_back(cols, sizes, slowest, x):
         kernel(cols, *sizes, x, _scratch(x, sizes, num_threads), num_threads)
 
 
-def _scratch(x, sizes, num_threads):
+def _scratch(x: Array, sizes: Sizes, num_threads: int) -> Array:
     # Often too large for malloc to keep: `empty` does.
     return empty((_ext.im2col.scratch_size(*sizes, x.itemsize, num_threads),), x.dtype)
 
 
 def im2col_cython(
     x: ArrayLike, field_height: int, field_width: int, padding: int, stride: int
-) -> NDArray[Any]:
+) -> Array:
     """Patches as columns, the image index varying fastest.
 
     Parameters
@@ -137,7 +156,7 @@ def col2im_cython(
     field_width: int,
     padding: int,
     stride: int,
-) -> NDArray[Any]:
+) -> Array:
     """Adjoint of :func:`im2col_cython`: every entry is added to the pixel it came from.
 
     Parameters
@@ -170,7 +189,7 @@ def col2im_cython(
 
 def col2im_6d_cython(
     cols: ArrayLike, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
-) -> NDArray[Any]:
+) -> Array:
     """Add the entries of six-axis columns to the pixels they came from.
 
     Parameters
@@ -203,7 +222,7 @@ def col2im_6d_cython(
     return _check.cast(dtype, x)
 
 
-def im2col_6d(x, kh, kw, pad, stride, OH, OW):
+def im2col_6d(x: Array, kh: int, kw: int, pad: int, stride: int, OH: int, OW: int) -> Array:
     """Columns with the image index slowest, (C * kh * kw, N * OH * OW), of checked arguments."""
     N, C = x.shape[:2]
     cols = empty((C * kh * kw, N * OH * OW), x.dtype)
@@ -213,7 +232,7 @@ def im2col_6d(x, kh, kw, pad, stride, OH, OW):
 
 def get_im2col_indices(
     x_shape: Sequence[int], field_height: int, field_width: int, padding: int = 1, stride: int = 1
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+) -> tuple[IntArray, IntArray, IntArray]:
     """Where each entry of the column matrix is found in the padded images.
 
     Parameters
@@ -244,7 +263,7 @@ def get_im2col_indices(
 
 def im2col_indices(
     x: ArrayLike, field_height: int, field_width: int, padding: int = 1, stride: int = 1
-) -> NDArray[Any]:
+) -> Array:
     """:func:`im2col_cython` with the course's defaults.
 
     Parameters
@@ -273,7 +292,7 @@ def col2im_indices(
     field_width: int = 3,
     padding: int = 1,
     stride: int = 1,
-) -> NDArray[Any]:
+) -> Array:
     """:func:`col2im_cython` with the course's defaults.
 
     Parameters
@@ -294,4 +313,5 @@ def col2im_indices(
     TypeError, ValueError
         As in :func:`col2im_cython`.
     """
-    return col2im_cython(cols, *_checked(x_shape), field_height, field_width, padding, stride)
+    N, C, H, W = _checked(x_shape)
+    return col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride)

@@ -1,15 +1,22 @@
 """Layer normalization."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, NormParam
 
 
 class LayerNormCache(NamedTuple):
@@ -20,7 +27,7 @@ class LayerNormCache(NamedTuple):
     stats: np.ndarray  # (2, N): mean, 1 / sqrt(var + eps)
 
 
-def _chunks(N, D):
+def _chunks(N: int, D: int) -> int:
     """Chunks of rows that dgamma and dbeta are summed over, by the shape alone.
 
     Some 64 of them serve any machine; fewer where rows are few or long, so that the chunks' sums
@@ -29,7 +36,9 @@ def _chunks(N, D):
     return max(1, min(64, N // 32, N * D >> 14))
 
 
-def _forward(x, gamma, beta, ln_param, relu=False):
+def _forward(
+    x: Any, gamma: Any, beta: Any, ln_param: Any, relu: bool = False
+) -> tuple[Array, LayerNormCache, Array]:
     """out, the cache and beta as computed with."""
     dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
     _check.ndim("x", x, 2, "(N, D)")
@@ -48,7 +57,7 @@ def _forward(x, gamma, beta, ln_param, relu=False):
     return _check.cast(dtype, out), cache, beta
 
 
-def _backward(dout, cache, beta=None):
+def _backward(dout: Any, cache: Any, beta: Array | None = None) -> tuple[Array, Array, Array]:
     """With beta, dout is that of a fused relu's output; both have the dtype of x then."""
     cache = _check.cache(cache, LayerNormCache, "layernorm_forward")
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)
@@ -80,8 +89,8 @@ def _backward(dout, cache, beta=None):
 
 
 def layernorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: NormParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Layer normalization (Ba, Kiros and Hinton, 2016): every row by its own statistics.
 
     Parameters
@@ -108,7 +117,7 @@ def layernorm_forward(
     return _forward(x, gamma, beta, ln_param)[:2]
 
 
-def layernorm_backward(dout: ArrayLike, cache: Any) -> tuple[NDArray[Any], ...]:
+def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of :func:`layernorm_forward`.
 
     Parameters

@@ -1,7 +1,14 @@
 """Arrays that some callers unpack from a cache and few look at."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
 class LazyArray(NDArrayOperatorsMixin):
@@ -14,50 +21,50 @@ class LazyArray(NDArrayOperatorsMixin):
     """
 
     @staticmethod
-    def source_of(value):
+    def source_of(value: Any) -> Any:
         """The source of a LazyArray that nobody has used; None of anything else."""
         if type(value) is LazyArray and value._array is None:
             return value._source
         return None
 
-    def __init__(self, compute, source=None):
+    def __init__(self, compute: Callable[[], Any], source: Any = None) -> None:
         object.__setattr__(self, "_compute", compute)
         object.__setattr__(self, "_array", None)
         object.__setattr__(self, "_source", source)
 
-    def _value(self):
+    def _value(self) -> Any:
         if self._array is None:
             object.__setattr__(self, "_array", self._compute())
         return self._array
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         array = np.asarray(self._value(), dtype)
         return array.copy() if copy and array is self._array else array
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        def plain(values):
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        def plain(values: Iterable[Any]) -> tuple[Any, ...]:
             return tuple(v._value() if isinstance(v, LazyArray) else v for v in values)
 
         if "out" in kwargs:
             kwargs["out"] = plain(kwargs["out"])
         return getattr(ufunc, method)(*plain(inputs), **kwargs)
 
-    def __reduce__(self):  # copies and pickles are of the array
+    def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles are of the array
         return np.asarray, (self._value(),)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # protocols are asked of the type, not passed on
             raise AttributeError(name)
         return getattr(self._value(), name)
 
-    def __setattr__(self, name, value):  # the course assigns x_cols.shape
+    def __setattr__(self, name: str, value: Any) -> None:  # the course assigns x_cols.shape
         setattr(self._value(), name, value)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self._value()[index]
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         self._value()[index] = value
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._value())

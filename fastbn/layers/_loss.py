@@ -1,20 +1,28 @@
 """Losses over class scores."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty
 from .._threads import threads_for
 from . import _check
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array
+
 # An exponential costs about what ten passes over a number do.
 _EXP = 10
 
 
-def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
+def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[np.float64, Array]:
     """Softmax cross-entropy, averaged over rows.
 
     Parameters
@@ -39,7 +47,7 @@ def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
     return _loss(_ext.loss.softmax, x, y, _EXP)
 
 
-def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
+def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[np.float64, Array]:
     """Multi-class hinge loss with margin 1 (Weston and Watkins), averaged over rows.
 
     Parameters
@@ -64,7 +72,7 @@ def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, NDArray[Any]]:
     return _loss(_ext.loss.svm, x, y, 1)
 
 
-def _loss(kernel, x, y, cost):
+def _loss(kernel: Callable[..., float], x: Any, y: Any, cost: int) -> tuple[np.float64, Array]:
     dtype, x = _check.floats(("x",), x)
     _check.ndim("x", x, 2, "(N, C)")
     N, C = x.shape

@@ -1,10 +1,10 @@
 """Max pooling of images."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .. import _ext
 from .._memory import empty, streams
@@ -13,10 +13,19 @@ from . import _check
 from ._im2col import im2col_cython, output_size
 from ._lazy import LazyArray
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, DType, PoolParam
+
+    Window: TypeAlias = tuple[int, int, int, int, int]
+
 _BYTE = np.dtype(np.uint8)
 
 
-def _window(x, pool_param):
+def _window(x: Array, pool_param: Any) -> Window:
     """Check x and pool_param; (height, width, stride, OH, OW)."""
     _check.ndim("x", x, 4, "(N, C, H, W)")
     height = _size(pool_param, "pool_height")
@@ -36,20 +45,20 @@ def _window(x, pool_param):
     )
 
 
-def _size(pool_param, key):
+def _size(pool_param: Any, key: str) -> int:
     value = _check.key(pool_param, "pool_param", key)
     if type(value) is int and 0 < value < 1 << 31:
         return value
     return _check.integer(f"pool_param[{key!r}]", value, 1)
 
 
-def _tiles(x, window):
+def _tiles(x: Array, window: Window) -> bool:
     """Whether the windows are square and tile the image: the course's "reshape" case."""
     height, width, stride, _, _ = window
     return height == width == stride and not (x.shape[2] % height or x.shape[3] % width)
 
 
-def _forward(x, window, want_places=False):
+def _forward(x: Array, window: Window, want_places: bool = False) -> tuple[Array, Array | None]:
     """out, and the places of the maxima in their windows if they are wanted and can be told.
 
     x: as `_check.floats` gives it.
@@ -67,7 +76,7 @@ def _forward(x, window, want_places=False):
     return out, places
 
 
-def _backward(dout, x, pool_param, places, sharing):
+def _backward(dout: Any, x: Any, pool_param: Any, places: Any, sharing: bool | None) -> Array:
     """places: of which window and shape of x they are, too; or None.
 
     sharing: whether equal maxima share the gradient; None: where windows tile the image.
@@ -112,7 +121,7 @@ def _backward(dout, x, pool_param, places, sharing):
     return _check.cast(dtype, dx)
 
 
-def _source(cache):
+def _source(cache: Any) -> tuple[Any, Any, Any]:
     """(x, pool_param, places or None) of any forward variant's cache."""
     given = cache
     if isinstance(cache, (tuple, list)) and len(cache) == 2 and isinstance(cache[0], str):
@@ -130,7 +139,9 @@ def _source(cache):
     raise _check.wrong_cache(given, "max_pool_forward_*")
 
 
-def max_pool_forward_naive(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
+def max_pool_forward_naive(
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Max pooling.
 
     Parameters
@@ -163,7 +174,7 @@ def max_pool_forward_naive(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple
     return _check.cast(dtype, out), (x, pool_param)
 
 
-def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
+def max_pool_backward_naive(dout: ArrayLike, cache: Cache) -> Array:
     """Gradient of max pooling; the first of equal maxima gets all of it.
 
     Parameters
@@ -189,8 +200,8 @@ def max_pool_backward_naive(dout: ArrayLike, cache: Any) -> NDArray[Any]:
 
 
 def max_pool_forward_reshape(
-    x: ArrayLike, pool_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Max pooling with square windows that tile the image.
 
     Parameters
@@ -215,7 +226,9 @@ def max_pool_forward_reshape(
     return _forward_reshape(dtype, x_, x, _window(x_, pool_param), pool_param)
 
 
-def _forward_reshape(dtype, x_, x, window, pool_param):
+def _forward_reshape(
+    dtype: DType, x_: Array, x: Any, window: Window, pool_param: Any
+) -> tuple[Array, Cache]:
     if not _tiles(x_, window):
         raise ValueError(
             "pool_param must have equal height, width and stride that divide the image's sides"
@@ -229,7 +242,7 @@ def _forward_reshape(dtype, x_, x, window, pool_param):
     return out, (x, x_reshaped, out)
 
 
-def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
+def max_pool_backward_reshape(dout: ArrayLike, cache: Cache) -> Array:
     """Gradient of max pooling with windows that tile the image; equal maxima share it equally.
 
     Parameters
@@ -254,8 +267,8 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: Any) -> NDArray[Any]:
 
 
 def max_pool_forward_im2col(
-    x: ArrayLike, pool_param: Mapping[str, Any]
-) -> tuple[NDArray[Any], Any]:
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Max pooling with windows of any size and stride.
 
     Parameters
@@ -283,8 +296,10 @@ def max_pool_forward_im2col(
     return _forward_im2col(dtype, x_, x, _window(x_, pool_param), pool_param)
 
 
-def _forward_im2col(dtype, x_, x, window, pool_param):
-    def columns():
+def _forward_im2col(
+    dtype: DType, x_: Array, x: Any, window: Window, pool_param: Any
+) -> tuple[Array, Cache]:
+    def columns() -> Array:
         _, x_ = _check.floats(("x",), x)
         height, width, stride, _, _ = _window(x_, pool_param)
         N, C, H, W = x_.shape
@@ -296,7 +311,9 @@ def _forward_im2col(dtype, x_, x, window, pool_param):
     return _check.cast(dtype, out), (x, x_cols, argmax, pool_param)
 
 
-def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[NDArray[Any], Any]:
+def max_pool_forward_fast(
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """Max pooling under the course's fast name.
 
     Parameters
@@ -326,7 +343,7 @@ def max_pool_forward_fast(x: ArrayLike, pool_param: Mapping[str, Any]) -> tuple[
     return out, (method, cache)
 
 
-def max_pool_backward_fast(dout: ArrayLike, cache: Any) -> NDArray[Any]:
+def max_pool_backward_fast(dout: ArrayLike, cache: Cache) -> Array:
     """Gradient of :func:`max_pool_forward_fast`.
 
     Parameters

@@ -1,16 +1,21 @@
 """Rectified linear unit."""
 
-from typing import Any
+from __future__ import annotations
 
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING
 
 from .. import _ext
 from .._memory import empty, streams
 from .._threads import threads_for
 from . import _check
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def relu_forward(x: ArrayLike) -> tuple[NDArray[Any], Any]:
+    from ..typing import Array, Cache
+
+
+def relu_forward(x: ArrayLike) -> tuple[Array, Cache]:
     """Rectified linear unit: ``out = max(x, 0)``.
 
     Parameters
@@ -36,7 +41,7 @@ def relu_forward(x: ArrayLike) -> tuple[NDArray[Any], Any]:
     return _check.cast(dtype, out), x
 
 
-def relu_backward(dout: ArrayLike, cache: Any) -> NDArray[Any]:
+def relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     """Gradient of :func:`relu_forward`: `dout` where ``x > 0``, else 0.
 
     Parameters

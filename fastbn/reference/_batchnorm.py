@@ -1,13 +1,29 @@
 """Batch normalization, of feature vectors and of images."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ._dtype import promote, working
 from ._moments import centre, normalize_backward, subtract
 
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, BatchNormParam, Cache
+
 
 @np.errstate(all="ignore")
-def batchnorm_forward(x, gamma, beta, bn_param):
+def batchnorm_forward(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: BatchNormParam | MutableMapping[str, Any],
+) -> tuple[Array, Cache]:
     """out = gamma * (x - mean) / sqrt(var + eps) + beta, with mean and var of every column.
 
     In training they are those of the batch, and
@@ -45,13 +61,13 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     return out.astype(dtype, copy=False), cache
 
 
-def _blend(momentum, running, batch, x):
+def _blend(momentum: float, running: Array, batch: Array, x: Array) -> Array:
     _, dtype = promote(running, x)
     return (momentum * running.astype(np.float64) + (1 - momentum) * batch).astype(dtype)
 
 
 @np.errstate(all="ignore")
-def batchnorm_backward(dout, cache):
+def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of batch normalization, walked backwards one node of the graph at a time.
 
     x -> mean -> centred -> square -> var -> std -> inverse -> xhat -> out
@@ -85,7 +101,7 @@ def batchnorm_backward(dout, cache):
 
 
 @np.errstate(all="ignore")
-def batchnorm_backward_alt(dout, cache):
+def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """The same gradient with the graph worked out on paper.
 
     dx = gamma / std * (dout - mean(dout) - xhat * mean(dout * xhat))
@@ -99,20 +115,25 @@ def batchnorm_backward_alt(dout, cache):
     return dx.astype(dtype, copy=False), dgamma.astype(dtype), dbeta.astype(dtype)
 
 
-def _unpack(dout, cache):
+def _unpack(dout: ArrayLike, cache: Cache) -> tuple[Any, ...]:
     centred, xhat, std, gamma, train, forward_dtype = cache
     _, dtype = promote(dout, forward_dtype)
     dout, centred, xhat, scale, _ = working(dout, centred, xhat, gamma)
     return dout, centred, xhat, std, scale, train, dtype
 
 
-def _parameter_gradients(dout, xhat):
+def _parameter_gradients(dout: Array, xhat: Array) -> tuple[Any, Any]:
     dbeta = np.sum(dout, axis=0, dtype=np.float64)
     dgamma = np.sum(dout * xhat, axis=0, dtype=np.float64)
     return dbeta, dgamma
 
 
-def spatial_batchnorm_forward(x, gamma, beta, bn_param):
+def spatial_batchnorm_forward(
+    x: ArrayLike,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: BatchNormParam | MutableMapping[str, Any],
+) -> tuple[Array, Cache]:
     """Batch normalization of every channel: each pixel of each image counts as one example."""
     x = np.asarray(x)
     N, C, H, W = x.shape
@@ -120,7 +141,7 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     return out.reshape(N, H, W, C).transpose(0, 3, 1, 2), cache
 
 
-def spatial_batchnorm_backward(dout, cache):
+def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of the batch normalization of channels."""
     dout = np.asarray(dout)
     N, C, H, W = dout.shape
@@ -128,6 +149,6 @@ def spatial_batchnorm_backward(dout, cache):
     return dx.reshape(N, H, W, C).transpose(0, 3, 1, 2), dgamma, dbeta
 
 
-def _pixels(x):
+def _pixels(x: Array) -> Array:
     N, C, H, W = x.shape
     return x.transpose(0, 2, 3, 1).reshape(N * H * W, C)

@@ -1,5 +1,9 @@
 """Convolution (cross-correlation) of images: loop by loop, and as one matrix product."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ._dtype import working
@@ -12,9 +16,18 @@ from ._im2col import (
     windows,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, ConvParam
+
 
 @np.errstate(all="ignore")
-def conv_forward_naive(x, w, b, conv_param):
+def conv_forward_naive(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out[n, f, i, j] = b[f] + sum(w[f] * window), the window starting at (i*stride, j*stride)."""
     stride, pad = conv_param["stride"], conv_param["pad"]
     images, filters, bias, dtype = working(x, w, b)
@@ -34,7 +47,7 @@ def conv_forward_naive(x, w, b, conv_param):
 
 
 @np.errstate(all="ignore")
-def conv_backward_naive(dout, cache):
+def conv_backward_naive(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Every output hands its gradient to its window, its filter and its bias."""
     x, w, b, conv_param = cache[:4]
     stride, pad = conv_param["stride"], conv_param["pad"]
@@ -58,7 +71,9 @@ def conv_backward_naive(dout, cache):
 
 
 @np.errstate(all="ignore")
-def conv_forward_im2col(x, w, b, conv_param):
+def conv_forward_im2col(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out = filters @ columns + b, with the columns ordered (out_h, out_w, N)."""
     stride, pad = conv_param["stride"], conv_param["pad"]
     images, filters, bias, dtype = working(x, w, b)
@@ -72,7 +87,7 @@ def conv_forward_im2col(x, w, b, conv_param):
 
 
 @np.errstate(all="ignore")
-def conv_backward_im2col(dout, cache):
+def conv_backward_im2col(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """dw = dout @ columns.T, dcolumns = filters.T @ dout, and dx adds the columns back."""
     # The columns are made anew: the fifth item of the cache does not tell its order.
     x, w, b, conv_param = cache[:4]
@@ -90,7 +105,7 @@ def conv_backward_im2col(dout, cache):
     return dx.astype(dtype, copy=False), dw.astype(dtype, copy=False), db.astype(dtype, copy=False)
 
 
-def _columns(images, HH, WW, pad, stride):
+def _columns(images: Array, HH: int, WW: int, pad: int, stride: int) -> Array:
     """Columns ordered (N, out_h, out_w), the image running slowest."""
     patches = windows(images, HH, WW, pad, stride)
     N, C, out_h, out_w, _, _ = patches.shape
@@ -98,7 +113,9 @@ def _columns(images, HH, WW, pad, stride):
 
 
 @np.errstate(all="ignore")
-def conv_forward_strides(x, w, b, conv_param):
+def conv_forward_strides(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike, conv_param: ConvParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out = filters @ columns + b, with the columns ordered (N, out_h, out_w)."""
     stride, pad = conv_param["stride"], conv_param["pad"]
     images, filters, bias, dtype = working(x, w, b)
@@ -112,7 +129,7 @@ def conv_forward_strides(x, w, b, conv_param):
 
 
 @np.errstate(all="ignore")
-def conv_backward_strides(dout, cache):
+def conv_backward_strides(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """conv_backward_im2col with the columns ordered (N, out_h, out_w)."""
     x, w, b, conv_param = cache[:4]
     stride, pad = conv_param["stride"], conv_param["pad"]

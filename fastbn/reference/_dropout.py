@@ -1,13 +1,26 @@
 """Inverted dropout."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .._convention import get_dropout_convention
 from ._dtype import promote, working
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, DropoutParam
+
 
 @np.errstate(all="ignore")
-def dropout_forward(x, dropout_param):
+def dropout_forward(
+    x: ArrayLike, dropout_param: DropoutParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out = x * mask, where mask is 1/p with probability p and else 0; out = x when testing.
 
     p is the probability to KEEP a value; dividing by it keeps the expectation of out at x. With
@@ -36,16 +49,17 @@ def dropout_forward(x, dropout_param):
 
 
 @np.errstate(all="ignore")
-def dropout_backward(dout, cache):
+def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
     """dx = dout * mask; dx = dout when testing."""
     dropout_param, mask = cache
     mode = dropout_param["mode"]
     if mode == "test":
-        return dout
+        return dout  # type: ignore[return-value]  # as it is, even a list
     if mode != "train":
         raise ValueError(f'Invalid dropout mode "{mode}"')
     compute, dtype = promote(dout, mask)
     if np.asarray(dout).dtype == np.float16 and mask.dtype == np.float32:
         # The mask of a float16 net is float32; the gradient still is one of a float16 net.
         dtype = np.dtype(np.float16)
-    return (np.asarray(dout, dtype=compute) * mask).astype(dtype, copy=False)
+    dx: Array = np.asarray(dout, dtype=compute) * mask
+    return dx.astype(dtype, copy=False)

@@ -1,13 +1,26 @@
 """Group normalization of images."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ._dtype import promote, working
 from ._moments import centre, normalize_backward
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, NormParam
+
 
 @np.errstate(all="ignore")
-def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
+def spatial_groupnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: NormParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out = gamma * (x - mean) / sqrt(var + eps) + beta; mean and var of C/G channels of an image.
 
     gamma and beta, of shape (1, C, 1, 1) or (C,), act on every channel.
@@ -26,7 +39,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
 
 
 @np.errstate(all="ignore")
-def spatial_groupnorm_backward(dout, cache):
+def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of group normalization; dgamma and dbeta come in the shape of gamma."""
     xhat, std, gamma, forward_dtype = cache
     _, dtype = promote(dout, forward_dtype)

@@ -4,12 +4,23 @@ Rows run over (channel, row in the field, column in the field). Columns run over
 (output row, output column, image), the image fastest, unless a function says otherwise.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ._dtype import promote
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def output_size(size, field, padding, stride):
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, IntArray
+
+
+def output_size(size: int, field: int, padding: int, stride: int) -> int:
     """Places a field has along one axis: 1 + floor((size + 2 * padding - field) / stride)."""
     if not 1 <= field <= size + 2 * padding:
         raise ValueError(
@@ -18,12 +29,12 @@ def output_size(size, field, padding, stride):
     return 1 + (size + 2 * padding - field) // stride
 
 
-def pad_images(x, padding):
+def pad_images(x: Array, padding: int) -> Array:
     """Frame every image with `padding` zeros."""
     return np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
 
 
-def windows(x, field_height, field_width, padding, stride):
+def windows(x: Array, field_height: int, field_width: int, padding: int, stride: int) -> Array:
     """View of all windows, of shape (N, C, out_h, out_w, field_height, field_width)."""
     _, _, H, W = x.shape
     output_size(H, field_height, padding, stride)
@@ -33,7 +44,9 @@ def windows(x, field_height, field_width, padding, stride):
     return dense[:, :, ::stride, ::stride]
 
 
-def im2col_cython(x, field_height, field_width, padding, stride):
+def im2col_cython(
+    x: ArrayLike, field_height: int, field_width: int, padding: int, stride: int
+) -> Array:
     """Columns of the windows of x, the image index running fastest."""
     x = np.asarray(x, dtype=promote(x)[1])
     patches = windows(x, field_height, field_width, padding, stride)
@@ -42,7 +55,17 @@ def im2col_cython(x, field_height, field_width, padding, stride):
     return cols.reshape(C * field_height * field_width, out_h * out_w * N)
 
 
-def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
+def col2im_cython(
+    cols: ArrayLike,
+    N: int,
+    C: int,
+    H: int,
+    W: int,
+    field_height: int,
+    field_width: int,
+    padding: int,
+    stride: int,
+) -> Array:
     """Add every column back onto the window it came from: the adjoint of im2col_cython."""
     out_h = output_size(H, field_height, padding, stride)
     out_w = output_size(W, field_width, padding, stride)
@@ -52,7 +75,9 @@ def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
 
 
 @np.errstate(all="ignore")
-def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
+def col2im_6d_cython(
+    cols: ArrayLike, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
+) -> Array:
     """The same from an array (C, HH, WW, N, out_h, out_w), with HH x WW the field."""
     out_h = output_size(H, HH, pad, stride)
     out_w = output_size(W, WW, pad, stride)
@@ -69,7 +94,9 @@ def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
     return x[:, :, pad : pad + H, pad : pad + W].astype(dtype)
 
 
-def get_im2col_indices(x_shape, field_height, field_width, padding=1, stride=1):
+def get_im2col_indices(
+    x_shape: Sequence[int], field_height: int, field_width: int, padding: int = 1, stride: int = 1
+) -> tuple[IntArray, IntArray, IntArray]:
     """Indices (k, i, j) such that padded[:, k, i, j] has shape (N, C*fh*fw, out_h*out_w)."""
     _, C, H, W = x_shape
     out_h = output_size(H, field_height, padding, stride)
@@ -79,7 +106,9 @@ def get_im2col_indices(x_shape, field_height, field_width, padding=1, stride=1):
     return k, field_i + stride * out_i, field_j + stride * out_j
 
 
-def im2col_indices(x, field_height, field_width, padding=1, stride=1):
+def im2col_indices(
+    x: ArrayLike, field_height: int, field_width: int, padding: int = 1, stride: int = 1
+) -> Array:
     """im2col_cython by fancy indexing."""
     x = np.asarray(x, dtype=promote(x)[1])
     k, i, j = get_im2col_indices(x.shape, field_height, field_width, padding, stride)
@@ -89,7 +118,14 @@ def im2col_indices(x, field_height, field_width, padding=1, stride=1):
 
 
 @np.errstate(all="ignore")
-def col2im_indices(cols, x_shape, field_height=3, field_width=3, padding=1, stride=1):
+def col2im_indices(
+    cols: ArrayLike,
+    x_shape: Sequence[int],
+    field_height: int = 3,
+    field_width: int = 3,
+    padding: int = 1,
+    stride: int = 1,
+) -> Array:
     """col2im_cython by np.add.at, which adds where an index comes twice (x[index] += does not)."""
     N, C, H, W = x_shape
     k, i, j = get_im2col_indices(x_shape, field_height, field_width, padding, stride)
@@ -97,5 +133,6 @@ def col2im_indices(cols, x_shape, field_height=3, field_width=3, padding=1, stri
     _, dtype = promote(cols)
     cols = cols.reshape(k.shape[0], i.shape[1], N).transpose(2, 0, 1)
     x = np.zeros((N, C, H + 2 * padding, W + 2 * padding))
-    np.add.at(x, (slice(None), k, i, j), cols)
+    places: Any = (slice(None), k, i, j)
+    np.add.at(x, places, cols)
     return x[:, :, padding : padding + H, padding : padding + W].astype(dtype)

@@ -1,13 +1,26 @@
 """Layer normalization."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ._dtype import promote, working
 from ._moments import centre, normalize_backward
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, NormParam
+
 
 @np.errstate(all="ignore")
-def layernorm_forward(x, gamma, beta, ln_param):
+def layernorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: NormParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out = gamma * (x - mean) / sqrt(var + eps) + beta, with mean and var of every row."""
     eps = float(ln_param.get("eps", 1e-5))
     values, scale, shift, dtype = working(x, gamma, beta)
@@ -19,7 +32,7 @@ def layernorm_forward(x, gamma, beta, ln_param):
 
 
 @np.errstate(all="ignore")
-def layernorm_backward(dout, cache):
+def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradient of layer normalization: that of batch normalization with the axes exchanged."""
     xhat, std, gamma, forward_dtype = cache
     _, dtype = promote(dout, forward_dtype)

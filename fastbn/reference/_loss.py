@@ -1,12 +1,21 @@
 """Losses over class scores: each returns the loss and its gradient."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ._dtype import working
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array
+
 
 @np.errstate(all="ignore")
-def svm_loss(x, y):
+def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[np.float64, Array]:
     """loss = sum over j != y of max(0, x_j - x_y + 1), averaged over the examples."""
     scores, dtype = working(x)
     N = scores.shape[0]
@@ -21,7 +30,7 @@ def svm_loss(x, y):
 
 
 @np.errstate(all="ignore")
-def softmax_loss(x, y):
+def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[np.float64, Array]:
     """loss = mean(log(sum exp(x)) - x_y), and dx = (softmax(x) - onehot(y)) / N."""
     scores, dtype = working(x)
     N = scores.shape[0]

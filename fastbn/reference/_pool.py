@@ -4,17 +4,28 @@ Where several values of a window share the maximum, the naive and the im2col fun
 gradient to the first of them in row-major order, the reshape functions an equal part to each.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ._dtype import promote
 from ._im2col import col2im_cython, im2col_cython, output_size
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def _geometry(pool_param):
+    from numpy.typing import ArrayLike
+
+    from ..typing import Array, Cache, PoolParam
+
+
+def _geometry(pool_param: Any) -> tuple[int, int, int]:
     return pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
 
 
-def _tiles(x, pool_param):
+def _tiles(x: ArrayLike, pool_param: Any) -> bool:
     """Whether the windows cover the images without gap or overlap, and are square."""
     height, width, stride = _geometry(pool_param)
     _, _, H, W = np.shape(x)
@@ -23,7 +34,7 @@ def _tiles(x, pool_param):
     return height == width == stride and H % height == 0 and W % width == 0
 
 
-def _inputs(cache):
+def _inputs(cache: Cache) -> tuple[Any, Any]:
     """Return (x, pool_param) from the cache of any of the forward functions."""
     if isinstance(cache[0], str):
         _, cache = cache
@@ -35,7 +46,9 @@ def _inputs(cache):
 
 
 @np.errstate(all="ignore")
-def max_pool_forward_naive(x, pool_param):
+def max_pool_forward_naive(
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """out[n, c, i, j] = the maximum of the window that starts at (i*stride, j*stride)."""
     height, width, stride = _geometry(pool_param)
     images = np.asarray(x, dtype=promote(x)[1])
@@ -52,7 +65,7 @@ def max_pool_forward_naive(x, pool_param):
 
 
 @np.errstate(all="ignore")
-def max_pool_backward_naive(dout, cache):
+def max_pool_backward_naive(dout: ArrayLike, cache: Cache) -> Array:
     """Every output hands its gradient to the first maximum of its window."""
     x, pool_param = _inputs(cache)
     height, width, stride = _geometry(pool_param)
@@ -73,7 +86,9 @@ def max_pool_backward_naive(dout, cache):
 
 
 @np.errstate(all="ignore")
-def max_pool_forward_reshape(x, pool_param):
+def max_pool_forward_reshape(
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """The maximum over two axes of x seen as (N, C, out_h, height, out_w, width)."""
     images = np.asarray(x, dtype=promote(x)[1])
     if not _tiles(images, pool_param):
@@ -86,7 +101,7 @@ def max_pool_forward_reshape(x, pool_param):
 
 
 @np.errstate(all="ignore")
-def max_pool_backward_reshape(dout, cache):
+def max_pool_backward_reshape(dout: ArrayLike, cache: Cache) -> Array:
     """The maxima of a window share its gradient equally; a window with a NaN has NaN gradients."""
     x, pool_param = _inputs(cache)
     if len(cache) != 3:
@@ -96,12 +111,14 @@ def max_pool_backward_reshape(dout, cache):
     share = np.asarray(dout, dtype=np.float64)[:, :, :, None, :, None]
     is_max = x_reshaped == out[:, :, :, None, :, None]
     # Nothing equals a NaN, so there the count is 0 and 0 / 0 spreads the NaN.
-    dx = np.where(is_max, share, 0.0) / is_max.sum(axis=(3, 5), keepdims=True)
+    dx: Array = np.where(is_max, share, 0.0) / is_max.sum(axis=(3, 5), keepdims=True)
     return dx.reshape(np.shape(x)).astype(dtype, copy=False)
 
 
 @np.errstate(all="ignore")
-def max_pool_forward_im2col(x, pool_param):
+def max_pool_forward_im2col(
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """The maximum of every column, where each channel of each image counts as one image."""
     height, width, stride = _geometry(pool_param)
     images = np.asarray(x)
@@ -115,7 +132,7 @@ def max_pool_forward_im2col(x, pool_param):
 
 
 @np.errstate(all="ignore")
-def max_pool_backward_im2col(dout, cache):
+def max_pool_backward_im2col(dout: ArrayLike, cache: Cache) -> Array:
     """The first maximum of every column gets its gradient, and the columns are added back."""
     x, pool_param = _inputs(cache)
     if len(cache) != 4:
@@ -130,7 +147,9 @@ def max_pool_backward_im2col(dout, cache):
     return col2im_cython(dx_cols, N * C, 1, H, W, height, width, 0, stride).reshape(N, C, H, W)
 
 
-def max_pool_forward_fast(x, pool_param):
+def max_pool_forward_fast(
+    x: ArrayLike, pool_param: PoolParam | Mapping[str, Any]
+) -> tuple[Array, Cache]:
     """The reshape way where the windows tile the images in squares, else the im2col way."""
     if _tiles(x, pool_param):
         out, cache = max_pool_forward_reshape(x, pool_param)
@@ -139,7 +158,7 @@ def max_pool_forward_fast(x, pool_param):
     return out, ("im2col", cache)
 
 
-def max_pool_backward_fast(dout, cache):
+def max_pool_backward_fast(dout: ArrayLike, cache: Cache) -> Array:
     """The gradient in the way that the forward function took."""
     if isinstance(cache[0], str):
         method, cache = cache

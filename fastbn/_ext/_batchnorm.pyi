@@ -1,0 +1,55 @@
+from ..typing import Array
+
+def forward(
+    x: Array,
+    N: int,
+    C: int,
+    L: int,
+    width: int,
+    parts: int,
+    gamma: Array,
+    beta: Array,
+    eps: float,
+    relu: bool,
+    streaming: bool,
+    out: Array,
+    stats: Array,
+    partial: Array,
+    num_threads: int,
+) -> None: ...
+def normalize(
+    x: Array,
+    N: int,
+    C: int,
+    L: int,
+    width: int,
+    parts: int,
+    gamma: Array,
+    beta: Array,
+    stats: Array,
+    relu: bool,
+    streaming: bool,
+    out: Array,
+    num_threads: int,
+) -> None: ...
+def backward(
+    dout: Array,
+    x: Array,
+    N: int,
+    C: int,
+    L: int,
+    width: int,
+    parts: int,
+    gamma: Array,
+    beta: Array | None,
+    stats: Array,
+    constant: bool,
+    streaming: bool,
+    dx: Array,
+    dgamma: Array,
+    dbeta: Array,
+    partial: Array,
+    num_threads: int,
+) -> None: ...
+def blend(running: Array, momentum: float, batch: Array, row: int, C: int, out: Array) -> None: ...
+def given(mean: Array, var: Array, C: int, eps: float, stats: Array) -> None: ...

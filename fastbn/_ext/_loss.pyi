@@ -1,0 +1,9 @@
+from ..typing import Array
+
+def softmax(
+    x: Array, y: Array, N: int, C: int, dx: Array, losses: Array, num_threads: int
+) -> float: ...
+def svm(
+    x: Array, y: Array, N: int, C: int, dx: Array, losses: Array, num_threads: int
+) -> float: ...
+def wrong_label(y: Array, N: int, C: int) -> int: ...

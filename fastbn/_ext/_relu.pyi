@@ -1,0 +1,6 @@
+from ..typing import Array
+
+def forward(x: Array, n: int, streaming: bool, out: Array, num_threads: int) -> None: ...
+def backward(
+    dout: Array, x: Array, n: int, streaming: bool, dx: Array, num_threads: int
+) -> None: ...

@@ -1,0 +1,9 @@
+version: str
+compiler: str
+buildtype: str
+levels_built: tuple[str, ...]
+openmp: int
+cpu_level: int
+last_cache: int
+
+def openmp_limit() -> int: ...
