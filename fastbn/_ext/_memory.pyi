@@ -4,6 +4,9 @@ import numpy as np
 
 from ..typing import Array
 
+FLOAT32: np.dtype[np.float32]
+FLOAT64: np.dtype[np.float64]
+
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array: ...
 def plain_dtype(arrays: tuple[Any, ...]) -> np.dtype[Any] | None: ...
 def set_limit(size: int) -> None: ...
