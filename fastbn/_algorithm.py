@@ -49,6 +49,14 @@ def set_conv_algorithm(algorithm: str) -> None:
     References
     ----------
     .. [1] A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
+
+    Examples
+    --------
+    >>> import fastbn
+    >>> fastbn.set_conv_algorithm("direct")
+    >>> fastbn.get_conv_algorithm()
+    'direct'
+    >>> fastbn.set_conv_algorithm("auto")
     """
     global _algorithm
     _algorithm = checked("algorithm", algorithm)

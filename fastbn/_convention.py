@@ -30,6 +30,14 @@ def set_dropout_convention(convention: str) -> None:
     `dropout_keep_ratio` is the share kept whatever is set here. Set it before the nets are made,
     and once: a net keeps its ``p``, which the layers read anew at every forward pass. Backward
     passes go by the mask.
+
+    Examples
+    --------
+    >>> import fastbn
+    >>> fastbn.set_dropout_convention("drop")
+    >>> fastbn.get_dropout_convention()
+    'drop'
+    >>> fastbn.set_dropout_convention("keep")
     """
     global _convention
     if convention not in CONVENTIONS:

@@ -49,6 +49,14 @@ def set_reuse_limit(limit: int) -> None:
     Notes
     -----
     Only memory that no array uses any more is kept. :func:`show_config` says how much that is.
+
+    Examples
+    --------
+    >>> import fastbn
+    >>> fastbn.set_reuse_limit(64 << 20)
+    >>> fastbn.show_config("dict")["memory"]["reuse limit"]
+    67108864
+    >>> fastbn.set_reuse_limit(256 << 20)
     """
     memory.set_limit(_check.integer("limit", limit, 0))
 

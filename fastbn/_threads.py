@@ -96,6 +96,14 @@ def set_num_threads(num_threads: int | None) -> None:
     ------
     TypeError, ValueError
         If `num_threads` is not an integer from 1 to 256.
+
+    Examples
+    --------
+    >>> import fastbn
+    >>> fastbn.set_num_threads(1)
+    >>> fastbn.get_num_threads()
+    1
+    >>> fastbn.set_num_threads(None)
     """
     global _requested
     _requested = None if num_threads is None else _count(num_threads, "num_threads")

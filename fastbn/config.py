@@ -31,6 +31,13 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
     ------
     ValueError
         If `mode` is neither.
+
+    Examples
+    --------
+    >>> import fastbn
+    >>> config = fastbn.show_config("dict")
+    >>> config["versions"]["fastbn"] == fastbn.__version__
+    True
     """
     if mode not in ("stdout", "dict"):
         raise ValueError(f"mode must be 'stdout' or 'dict'; got {mode!r}")

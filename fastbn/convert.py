@@ -49,8 +49,18 @@ def affine_to_conv(
 
     Examples
     --------
-    >>> w_conv, b = affine_to_conv(net.params["W1"], net.params["b1"], (512, 7, 7))
-    >>> scores, _ = conv_forward_fast(volume, w_conv, b, {"stride": 1, "pad": 0})
+    >>> import numpy as np
+    >>> from fastbn.convert import affine_to_conv
+    >>> from fastbn.layers import affine_forward, conv_forward_fast
+    >>> w, b = np.random.randn(3 * 4 * 4, 10), np.zeros(10)
+    >>> w_conv, b_conv = affine_to_conv(w, b, (3, 4, 4))
+    >>> image = np.random.randn(1, 3, 8, 8)
+    >>> scores, _ = conv_forward_fast(image, w_conv, b_conv, {"stride": 1, "pad": 0})
+    >>> scores.shape
+    (1, 10, 5, 5)
+    >>> crop, _ = affine_forward(image[:, :, 1:5, 2:6], w, b)
+    >>> np.allclose(scores[:, :, 1, 2], crop)
+    True
     """
     lengths = tuple(input_shape) if np.iterable(input_shape) else ()
     if len(lengths) != 3:

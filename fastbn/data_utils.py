@@ -44,6 +44,19 @@ def load_pickle(f: BinaryIO) -> Any:
     ValueError
         If the pickle is malformed, cut short, or names anything but a plain array. Nothing that
         it names is imported or called.
+
+    Examples
+    --------
+    >>> import io
+    >>> import pickle
+    >>> import numpy as np
+    >>> from fastbn.data_utils import load_pickle
+    >>> load_pickle(io.BytesIO(pickle.dumps({"data": np.arange(3)})))
+    {'data': array([0, 1, 2])}
+    >>> load_pickle(io.BytesIO(pickle.dumps(print)))
+    Traceback (most recent call last):
+        ...
+    ValueError: ...it names builtins.print, which no plain array needs
     """
     return _plain_pickle.load(f)
 
@@ -337,6 +350,19 @@ def get_digits_data(
         If there are fewer images than asked for.
     TypeError
         If a count is not an integer.
+
+    Examples
+    --------
+    >>> from fastbn.data_utils import get_digits_data
+    >>> data = get_digits_data()
+    >>> for name, array in data.items():
+    ...     print(name, array.shape)
+    X_train (1257, 1, 8, 8)
+    y_train (1257,)
+    X_val (180, 1, 8, 8)
+    y_val (180,)
+    X_test (360, 1, 8, 8)
+    y_test (360,)
     """
     try:
         from sklearn.datasets import load_digits

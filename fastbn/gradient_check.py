@@ -31,6 +31,12 @@ def rel_error(x: ArrayLike, y: ArrayLike) -> float:
     -------
     float
         Between 0 and 1 for finite input, 0 for empty input, NaN if there is a NaN.
+
+    Examples
+    --------
+    >>> from fastbn.gradient_check import rel_error
+    >>> rel_error([1.0, 2.0], [1.0, 3.0])
+    0.2
     """
     x, y = np.asarray(x), np.asarray(y)
     errors = np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y))
@@ -67,6 +73,14 @@ def eval_numerical_gradient(
         If `x` is not an array of a floating dtype.
     ValueError
         If `x` is read-only or `h` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.gradient_check import eval_numerical_gradient
+    >>> x = np.array([1.0, 2.0])
+    >>> eval_numerical_gradient(lambda x: (x**2).sum(), x, verbose=False).round(4)
+    array([2., 4.])
     """
     _check(x, h)
     gradient = np.zeros_like(x)
@@ -108,6 +122,17 @@ def eval_numerical_gradient_array(
         If `x` is not an array of a floating dtype.
     ValueError
         If `x` is read-only or `h` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.gradient_check import eval_numerical_gradient_array, rel_error
+    >>> from fastbn.layers import affine_backward, affine_forward
+    >>> x, w, b = np.arange(6.0).reshape(2, 3), np.ones((3, 4)), np.zeros(4)
+    >>> dout = np.arange(8.0).reshape(2, 4)
+    >>> dx = eval_numerical_gradient_array(lambda x: affine_forward(x, w, b)[0], x, dout)
+    >>> rel_error(dx, affine_backward(dout, (x, w, b))[0]) < 1e-8
+    True
     """
     _check(x, h)
     gradient = np.zeros_like(x)

@@ -59,6 +59,17 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array
     out : ndarray, (N, M)
     cache : tuple
         ``(fc_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layer_utils import affine_relu_backward, affine_relu_forward
+    >>> out, cache = affine_relu_forward([[1.0, -2.0]], np.eye(2), np.zeros(2))
+    >>> out
+    array([[1., 0.]])
+    >>> dx, dw, db = affine_relu_backward(np.ones((1, 2)), cache)
+    >>> db
+    array([1., 0.])
     """
     out, fc_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(out)
@@ -94,6 +105,19 @@ def affine_bn_relu_forward(
     out : ndarray, (N, M)
     cache : tuple
         ``(fc_cache, bn_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layer_utils import affine_bn_relu_backward, affine_bn_relu_forward
+    >>> x, ones, zeros = np.array([[1.0, 5.0], [3.0, 1.0]]), np.ones(2), np.zeros(2)
+    >>> out, cache = affine_bn_relu_forward(x, np.eye(2), zeros, ones, zeros, {"mode": "train"})
+    >>> out.round(3)
+    array([[0., 1.],
+           [1., 0.]])
+    >>> dx, dw, db, dgamma, dbeta = affine_bn_relu_backward(np.ones((2, 2)), cache)
+    >>> dbeta
+    array([1., 1.])
     """
     out, fc_cache = affine_forward(x, w, b)
     out, (bn_cache, relu_cache) = _fused.batchnorm_relu_forward(out, gamma, beta, bn_param)
@@ -132,6 +156,19 @@ def affine_ln_relu_forward(
     out : ndarray, (N, M)
     cache : tuple
         ``(fc_cache, ln_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layer_utils import affine_ln_relu_backward, affine_ln_relu_forward
+    >>> x, ones, zeros = np.array([[1.0, 5.0], [3.0, 1.0]]), np.ones(2), np.zeros(2)
+    >>> out, cache = affine_ln_relu_forward(x, np.eye(2), zeros, ones, zeros, {})
+    >>> out.round(3)
+    array([[0., 1.],
+           [1., 0.]])
+    >>> dx, dw, db, dgamma, dbeta = affine_ln_relu_backward(np.ones((2, 2)), cache)
+    >>> dbeta
+    array([1., 1.])
     """
     out, fc_cache = affine_forward(x, w, b)
     out, (ln_cache, relu_cache) = _fused.layernorm_relu_forward(out, gamma, beta, ln_param)
@@ -165,6 +202,20 @@ def conv_relu_forward(
     out : ndarray, (N, F, H', W')
     cache : tuple
         ``(conv_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layer_utils import conv_relu_backward, conv_relu_forward
+    >>> x, w, b = np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 1, 1)), np.array([-4.0])
+    >>> out, cache = conv_relu_forward(x, w, b, {"stride": 1, "pad": 0})
+    >>> out[0, 0]
+    array([[0., 0., 0.],
+           [0., 0., 1.],
+           [2., 3., 4.]])
+    >>> dx, dw, db = conv_relu_backward(np.ones_like(out), cache)
+    >>> db
+    array([4.])
     """
     return _conv.conv_relu_forward(x, w, b, conv_param)
 
@@ -201,6 +252,17 @@ def conv_bn_relu_forward(
     out : ndarray, (N, F, H', W')
     cache : tuple
         ``(conv_cache, bn_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layer_utils import conv_bn_relu_backward, conv_bn_relu_forward
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> conv_param, bn_param = {"stride": 1, "pad": 1}, {"mode": "train"}
+    >>> out, cache = conv_bn_relu_forward(x, w, b, np.ones(4), np.zeros(4), conv_param, bn_param)
+    >>> out.shape
+    (2, 4, 8, 8)
+    >>> dx, dw, db, dgamma, dbeta = conv_bn_relu_backward(np.ones_like(out), cache)
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
     out, (bn_cache, relu_cache) = _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param)
@@ -240,6 +302,23 @@ def conv_relu_pool_forward(
     out : ndarray, (N, F, H'', W'')
     cache : tuple
         ``(conv_cache, relu_cache, pool_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layer_utils import conv_relu_pool_backward, conv_relu_pool_forward
+    >>> x, w, b = np.arange(16.0).reshape(1, 1, 4, 4), np.ones((1, 1, 1, 1)), np.array([-6.0])
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = conv_relu_pool_forward(x, w, b, {"stride": 1, "pad": 0}, pool_param)
+    >>> out[0, 0]
+    array([[0., 1.],
+           [7., 9.]])
+    >>> dx, dw, db = conv_relu_pool_backward(np.ones_like(out), cache)
+    >>> dx[0, 0]
+    array([[0., 0., 0., 0.],
+           [0., 0., 0., 1.],
+           [0., 0., 0., 0.],
+           [0., 1., 0., 1.]])
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
     out, (relu_cache, pool_cache) = _fused.relu_pool_forward(out, pool_param)

@@ -73,6 +73,16 @@ def sgd(
         If `dw` does not broadcast to the shape of `w`.
     TypeError
         If `config` is not a dict, or a hyperparameter is not a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn import optim
+    >>> w, config = optim.sgd(np.array([1.0, 2.0]), np.array([10.0, -10.0]))
+    >>> w
+    array([0.9, 2.1])
+    >>> config
+    {'learning_rate': 0.01}
     """
     dw, config = _prepare(w, dw, config, learning_rate=1e-2)
     w -= _number(config, "learning_rate") * dw
@@ -108,6 +118,18 @@ def sgd_momentum(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple
         If `dw` does not broadcast to the shape of `w`.
     TypeError
         If `config` is not a dict, or a hyperparameter is not a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn import optim
+    >>> config = {"learning_rate": 0.5, "momentum": 0.5}
+    >>> w, config = optim.sgd_momentum(np.array([4.0]), np.array([2.0]), config)
+    >>> w, config = optim.sgd_momentum(w, np.array([2.0]), config)
+    >>> w
+    array([1.5])
+    >>> config["velocity"]
+    array([-1.5])
     """
     dw, config = _prepare(w, dw, config, learning_rate=1e-2, momentum=0.9)
     velocity = _number(config, "momentum") * _state(config, "velocity", w)
@@ -146,6 +168,14 @@ def rmsprop(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Arra
         If `dw` does not broadcast to the shape of `w`.
     TypeError
         If `config` is not a dict, or a hyperparameter is not a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn import optim
+    >>> w, config = optim.rmsprop(np.array([1.0]), np.array([3.0]), {"learning_rate": 0.1})
+    >>> w.round(4)
+    array([0.])
     """
     dw, config = _prepare(w, dw, config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
     decay_rate = _number(config, "decay_rate")
@@ -184,6 +214,16 @@ def adam(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, 
         If `dw` does not broadcast to the shape of `w`.
     TypeError
         If `config` is not a dict, or a hyperparameter is not a number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn import optim
+    >>> w, config = optim.adam(np.array([1.0, 1.0]), np.array([30.0, -0.1]))
+    >>> w.round(4)  # the first step is the learning rate, whatever the gradient's size
+    array([0.999, 1.001])
+    >>> config["t"]
+    1
     """
     dw, config = _prepare(
         w, dw, config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, t=0

@@ -89,6 +89,20 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     -----
     Random numbers come from the global stream of `numpy.random`: one ``choice`` a step, and one
     for every accuracy that is measured on a sample.
+
+    Examples
+    --------
+    >>> from fastbn.classifiers import FullyConnectedNet
+    >>> from fastbn.data_utils import get_digits_data
+    >>> from fastbn.solver import Solver
+    >>> net = FullyConnectedNet([50], input_dim=64, normalization="batchnorm")
+    >>> options = {"num_epochs": 2, "verbose": False, "optim_config": {"learning_rate": 1e-2}}
+    >>> solver = Solver(net, get_digits_data(), update_rule="adam", **options)
+    >>> solver.train()
+    >>> len(solver.loss_history), len(solver.val_acc_history)
+    (24, 3)
+    >>> solver.best_val_acc > 0.8
+    np.True_
     """
 
     def __init__(
@@ -400,7 +414,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> net.params = load_checkpoint("course_epoch_10.pkl")["model"]["params"]
+    >>> from fastbn.classifiers import TwoLayerNet
+    >>> from fastbn.data_utils import get_digits_data
+    >>> from fastbn.solver import Solver, load_checkpoint
+    >>> net = TwoLayerNet(input_dim=64)
+    >>> solver = Solver(net, get_digits_data(), num_epochs=1, checkpoint_name="run", verbose=False)
+    >>> solver.train()
+    >>> checkpoint = load_checkpoint("run_epoch_1.pkl")
+    >>> checkpoint["model"]["__class__"]
+    'fastbn.classifiers.fc_net.TwoLayerNet'
+    >>> net.params = checkpoint["model"]["params"]
     """
     return _checkpoint.read(path)
 

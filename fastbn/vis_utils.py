@@ -47,6 +47,13 @@ def visualize_grid(
         finite or `padding` is negative.
     TypeError
         If `Xs` does not hold real numbers, `ubound` is not a number or `padding` is no integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.vis_utils import visualize_grid
+    >>> visualize_grid(np.zeros((5, 8, 8, 3))).shape  # 3 x 3 places, one line between them
+    (26, 26, 3)
     """
     images = _images("Xs", Xs).astype(np.float64)
     ubound = _check.real("ubound", ubound)
@@ -82,6 +89,13 @@ def vis_grid(Xs: npt.ArrayLike) -> npt.NDArray[np.floating]:
         If `Xs` is not 4-D, has no image or pixel, or holds NaN or infinity.
     TypeError
         If `Xs` does not hold real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.vis_utils import vis_grid
+    >>> vis_grid(np.zeros((4, 8, 8, 3))).shape
+    (18, 18, 3)
     """
     images = _images("Xs", Xs)
     side = math.ceil(math.sqrt(len(images)))
@@ -109,6 +123,13 @@ def vis_nn(rows: Sequence[Sequence[npt.ArrayLike]]) -> npt.NDArray[np.floating]:
         not 3-D, or holds NaN or infinity.
     TypeError
         If the images do not hold real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.vis_utils import vis_nn
+    >>> vis_nn([[np.zeros((8, 8, 3))] * 3] * 2).shape
+    (18, 27, 3)
     """
     lengths = [len(row) for row in rows]
     if not lengths or len(set(lengths)) > 1:

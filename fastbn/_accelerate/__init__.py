@@ -69,9 +69,18 @@ def accelerate(target: ModuleType | str, *, verify: bool = False, unsolved: bool
 
     Examples
     --------
-    >>> report = fastbn.accelerate("cs231n")  # doctest: +SKIP
-    >>> with fastbn.accelerate("cs231n", verify=True) as report:  # doctest: +SKIP
+    In a folder with a checkout of the course:
+
+    >>> import fastbn
+    >>> report = fastbn.accelerate("cs231n")
+    >>> from cs231n.layers import affine_forward
+    >>> affine_forward is fastbn.layers.affine_forward
+    True
+    >>> report.undo()
+    >>> with fastbn.accelerate("cs231n", verify=True) as report:
     ...     print(report)
+    cs231n: ... functions swapped, ... left
+    ...
     """
     module = _module(target)
     callers = [sys._getframe(1).f_globals, *_notebook.follow()]

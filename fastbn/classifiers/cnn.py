@@ -83,6 +83,18 @@ class ThreeLayerConvNet(_base.Net):
     Notes
     -----
     The weights are drawn from the global stream of `numpy.random`, layer by layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.classifiers import ThreeLayerConvNet
+    >>> net = ThreeLayerConvNet(input_dim=(3, 8, 8), num_filters=4, filter_size=3, hidden_dim=10)
+    >>> X, y = np.ones((2, 3, 8, 8), np.float32), np.array([0, 9])
+    >>> net.loss(X).shape
+    (2, 10)
+    >>> loss, grads = net.loss(X, y)
+    >>> grads["W1"].shape
+    (4, 3, 3, 3)
     """
 
     def __init__(

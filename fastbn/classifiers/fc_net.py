@@ -60,6 +60,18 @@ class TwoLayerNet(_base.Net):
     Notes
     -----
     The weights are drawn from the global stream of `numpy.random`, layer by layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.classifiers import TwoLayerNet
+    >>> net = TwoLayerNet(input_dim=8, hidden_dim=5, num_classes=3, reg=0.1)
+    >>> X, y = np.ones((4, 8)), np.array([0, 1, 2, 0])
+    >>> net.loss(X).shape
+    (4, 3)
+    >>> loss, grads = net.loss(X, y)
+    >>> sorted(grads)
+    ['W1', 'W2', 'b1', 'b2']
     """
 
     def __init__(
@@ -179,6 +191,18 @@ class FullyConnectedNet(_base.Net):
     Notes
     -----
     The weights are drawn from the global stream of `numpy.random`, layer by layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.classifiers import FullyConnectedNet
+    >>> net = FullyConnectedNet([6, 5], input_dim=8, num_classes=3, normalization="batchnorm")
+    >>> X, y = np.ones((4, 2, 2, 2)), np.array([0, 1, 2, 0])
+    >>> loss, grads = net.loss(X, y)
+    >>> grads["gamma2"].shape
+    (5,)
+    >>> net.loss(X).dtype
+    dtype('float32')
     """
 
     def __init__(

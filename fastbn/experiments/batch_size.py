@@ -75,6 +75,13 @@ def run(
     Notes
     -----
     Every training starts its own stream at `seed`, and so from the same weights.
+
+    Examples
+    --------
+    >>> from fastbn.experiments import batch_size
+    >>> result = batch_size.run(batch_sizes=[10, 50], hidden=[20, 20], num_train=200, epochs=1)
+    >>> [training["batch_size"] for training in result["trainings"]]
+    [10, 10, 50]
     """
     sizes = _trainings.sequence("batch_sizes", batch_sizes, 1)
     sizes = [_check.integer("batch_sizes", size, 1) for size in sizes]

@@ -78,6 +78,15 @@ def run(
     The random numbers are those of the course's notebook, where one stream serves both nets in
     turn; so with CIFAR-10 its figures come out. Results are the same, to the bit, whatever `n_jobs`
     and the backend.
+
+    Examples
+    --------
+    >>> from fastbn.experiments import batchnorm
+    >>> result = batchnorm.run(hidden=[20, 20], num_train=200, epochs=1)
+    >>> len(result["trainings"])
+    2
+    >>> print(batchnorm.conclusion(result))
+    Within 1 epoch batch normalization ...
     """
     options: dict[str, Any] = {
         "normalization": normalization,

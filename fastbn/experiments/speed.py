@@ -91,6 +91,13 @@ def run(
     -----
     Sides alternate in one process, as in ``fastbn bench``. Cases run one after the other: side by
     side they would take the time from one another.
+
+    Examples
+    --------
+    >>> from fastbn.experiments import speed
+    >>> result = speed.run(only="relu", seconds=0.001)
+    >>> [case["name"] for case in result["cases"]]
+    ['relu 1000x1000']
     """
     _trainings.check_dtype(dtype)
     seconds = _trainings.number("seconds", seconds, zero=False)

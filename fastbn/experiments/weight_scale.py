@@ -85,6 +85,14 @@ def run(
     -----
     Every training starts its own stream at `seed`: the initial weights differ by their scale alone,
     and the batches are the same.
+
+    Examples
+    --------
+    >>> from fastbn.experiments import weight_scale
+    >>> options = {"weight_scales": [1e-3, 1e-1], "hidden": [20, 20], "num_train": 200, "epochs": 1}
+    >>> result = weight_scale.run(**options)
+    >>> [training["weight_scale"] for training in result["trainings"]]
+    [0.001, 0.001, 0.1, 0.1]
     """
     scales = [
         _trainings.number("weight_scales", scale, zero=False)

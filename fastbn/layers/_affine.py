@@ -76,6 +76,22 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array, Cac
     ------
     TypeError, ValueError
         If an argument does not hold real numbers or its shape does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import affine_backward, affine_forward
+    >>> x = np.array([[1.0, 2.0]])
+    >>> w, b = np.array([[1.0, 3.0], [2.0, 4.0]]), np.array([0.5, 0.0])
+    >>> out, cache = affine_forward(x, w, b)
+    >>> out
+    array([[ 5.5, 11. ]])
+    >>> dx, dw, db = affine_backward(np.array([[1.0, 10.0]]), cache)
+    >>> dx
+    array([[31., 42.]])
+    >>> dw
+    array([[ 1., 10.],
+           [ 2., 20.]])
     """
     dtype, x_, w_, b_ = _check.floats(("x", "w", "b"), x, w, b)
     _check_shapes(x_, w_, b_)
@@ -106,6 +122,15 @@ def affine_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]
     ------
     TypeError, ValueError
         If `cache` is not an affine cache, or `dout` is not (N, M).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import affine_backward
+    >>> cache = np.ones((4, 3, 2)), np.ones((6, 5)), np.zeros(5)
+    >>> dx, dw, db = affine_backward(np.ones((4, 5)), cache)
+    >>> dx.shape, dw.shape, db.shape
+    ((4, 3, 2), (6, 5), (5,))
     """
     x, w, b = _check.unpack(cache, 3, "affine_forward")
     dtype, dout, x, w, b = _check.floats(("dout", "x", "w", "b"), dout, x, w, b)

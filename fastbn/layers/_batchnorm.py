@@ -245,6 +245,22 @@ def batchnorm_forward(
     what goes into ``running_var``. Mean and variance are formed in one pass over memory by
     merging blocks (Chan, Golub and LeVeque, 1979), and stay accurate where the mean is large
     against the deviation. N = 0 leaves the running statistics as they are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import batchnorm_backward, batchnorm_forward
+    >>> x, gamma, beta = np.array([[1.0, 10.0], [3.0, 30.0]]), np.ones(2), np.zeros(2)
+    >>> bn_param = {"mode": "train"}
+    >>> out, cache = batchnorm_forward(x, gamma, beta, bn_param)
+    >>> out.round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> bn_param["running_mean"].round(3)
+    array([0.2, 2. ])
+    >>> dx, dgamma, dbeta = batchnorm_backward(np.array([[5.0, 6.0], [7.0, 9.0]]), cache)
+    >>> dgamma.round(3), dbeta
+    (array([2., 3.]), array([12., 15.]))
     """
     return _forward(x, gamma, beta, bn_param, 2)[:2]
 
@@ -278,6 +294,16 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
         dx     = gamma * rstd * (dout - dbeta / N - xhat * dgamma / N)
 
     and in test mode, where the statistics are constants, ``dx = gamma * rstd * dout``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import batchnorm_backward, batchnorm_forward
+    >>> x = np.array([[1.0], [2.0], [6.0]])
+    >>> out, cache = batchnorm_forward(x, np.ones(1), np.zeros(1), {"mode": "train"})
+    >>> dx, dgamma, dbeta = batchnorm_backward(np.array([[1.0], [0.0], [0.0]]), cache)
+    >>> np.allclose(dx.sum(axis=0), 0)  # adding a number to all rows changes nothing
+    True
     """
     return _backward(dout, cache, "batchnorm_forward")
 
@@ -304,6 +330,15 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
     ------
     TypeError, ValueError
         If `cache` is not a batch normalization cache, or `dout` differs in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import batchnorm_backward, batchnorm_backward_alt, batchnorm_forward
+    >>> x, dout = np.arange(12.0).reshape(4, 3) ** 2, np.arange(12.0).reshape(4, 3)
+    >>> _, cache = batchnorm_forward(x, np.ones(3), np.zeros(3), {"mode": "train"})
+    >>> np.array_equal(batchnorm_backward(dout, cache)[0], batchnorm_backward_alt(dout, cache)[0])
+    True
     """
     return batchnorm_backward(dout, cache)
 
@@ -335,6 +370,18 @@ def spatial_batchnorm_forward(
     ------
     TypeError, ValueError
         As in :func:`batchnorm_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import spatial_batchnorm_backward, spatial_batchnorm_forward
+    >>> x, gamma, beta = np.arange(16.0).reshape(2, 2, 2, 2), np.ones(2), np.array([3.0, 4.0])
+    >>> out, cache = spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
+    >>> out.mean(axis=(0, 2, 3)).round(3)
+    array([3., 4.])
+    >>> dx, dgamma, dbeta = spatial_batchnorm_backward(np.ones_like(x), cache)
+    >>> dbeta
+    array([8., 8.])
     """
     out, cache, _ = _forward(x, gamma, beta, bn_param, 4)
     return out, (cache, out.shape)
@@ -359,6 +406,16 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     ------
     TypeError, ValueError
         If `cache` is not a spatial batch normalization cache, or `dout` differs in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import spatial_batchnorm_backward, spatial_batchnorm_forward
+    >>> x = np.arange(16.0).reshape(2, 2, 2, 2)
+    >>> out, cache = spatial_batchnorm_forward(x, np.ones(2), np.zeros(2), {"mode": "train"})
+    >>> dx, dgamma, dbeta = spatial_batchnorm_backward(np.ones_like(x), cache)
+    >>> dx.shape, dgamma.shape, dbeta
+    ((2, 2, 2, 2), (2,), array([8., 8.]))
     """
     cache, _ = _check.unpack(cache, 2, "spatial_batchnorm_forward")
     return _backward(dout, cache, "spatial_batchnorm_forward")

@@ -125,6 +125,20 @@ def conv_forward_naive(
     -----
     The name is the course's; the computation is the compiled one. The loops are in
     :func:`fastbn.reference.conv_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import conv_backward_naive, conv_forward_naive
+    >>> x, w, b = np.arange(16.0).reshape(1, 1, 4, 4), np.ones((1, 1, 2, 2)), np.zeros(1)
+    >>> out, cache = conv_forward_naive(x, w, b, {"stride": 2, "pad": 0})
+    >>> out
+    array([[[[10., 18.],
+             [42., 50.]]]])
+    >>> dx, dw, db = conv_backward_naive(np.ones_like(out), cache)
+    >>> dw
+    array([[[[20., 24.],
+             [36., 40.]]]])
     """
     return _forward(x, w, b, conv_param), (x, w, b, conv_param)
 
@@ -156,6 +170,16 @@ def conv_backward_naive(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Ar
     every gradient is the same, to the bit, at any number of threads. A NaN or an infinity in `w`
     reaches every number of `dx` within the filter's size of what it belongs to, borders included:
     there it is multiplied by the zeros around `dout`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import conv_backward_fast, conv_forward_fast
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> out, cache = conv_forward_fast(x, w, b, {"stride": 1, "pad": 1})
+    >>> dx, dw, db = conv_backward_fast(np.ones_like(out), cache)
+    >>> dx.shape, dw.shape, db
+    ((2, 3, 8, 8), (4, 3, 3, 3), array([128., 128., 128., 128.]))
     """
     x, w, b, conv_param = _check.unpack(cache, 4, "conv_forward_*")
     dtype, dout, x, w, b = _check.floats(("dout", "x", "w", "b"), dout, x, w, b)
@@ -206,6 +230,16 @@ def conv_forward_strides(
     ------
     TypeError, ValueError
         As in :func:`conv_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import conv_backward_strides, conv_forward_strides
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> out, cache = conv_forward_strides(x, w, b, {"stride": 1, "pad": 1})
+    >>> out.shape, cache[4].shape
+    ((2, 4, 8, 8), (27, 128))
+    >>> dx, dw, db = conv_backward_strides(np.ones_like(out), cache)
     """
     return _forward(x, w, b, conv_param), _strides_cache(x, w, b, conv_param)
 
@@ -250,6 +284,16 @@ def conv_forward_im2col(
     ------
     TypeError, ValueError
         As in :func:`conv_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import conv_backward_im2col, conv_forward_im2col
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> out, cache = conv_forward_im2col(x, w, b, {"stride": 1, "pad": 1})
+    >>> out.shape, cache[4].shape
+    ((2, 4, 8, 8), (27, 128))
+    >>> dx, dw, db = conv_backward_im2col(np.ones_like(out), cache)
     """
     dtype, x_, w_, b_ = _check.floats(("x", "w", "b"), x, w, b)
     pad, stride, OH, OW, _ = _geometry(x_, w_, b_, conv_param)

@@ -59,6 +59,17 @@ def dropout_forward(
     -----
     The random numbers are ``np.random.rand(*x.shape)``, from NumPy's global stream as in the
     course, so that seeded results are the course's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import dropout_backward, dropout_forward
+    >>> dropout_param = {"mode": "train", "p": 0.5, "seed": 231}
+    >>> out, cache = dropout_forward(np.arange(1.0, 7.0), dropout_param)
+    >>> out
+    array([0., 0., 6., 8., 0., 0.])
+    >>> dropout_backward(np.ones(6), cache)
+    array([0., 0., 2., 2., 0., 0.])
     """
     dtype, x_ = _check.floats(("x",), x)
     _check.mapping(dropout_param, "dropout_param")
@@ -112,6 +123,14 @@ def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
     ------
     TypeError, ValueError
         If `cache` is not a dropout cache, or `dout` differs in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import dropout_backward
+    >>> cache = {"mode": "train", "p": 0.5}, np.array([0.0, 2.0])
+    >>> dropout_backward(np.array([5.0, 7.0]), cache)
+    array([ 0., 14.])
     """
     dropout_param, mask = _check.unpack(cache, 2, "dropout_forward")
     if _mode_of(dropout_param) == "test":

@@ -54,6 +54,19 @@ def spatial_groupnorm_forward(
     ------
     TypeError, ValueError
         If an argument does not hold real numbers, its shape does not fit, or G does not divide C.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import spatial_groupnorm_backward, spatial_groupnorm_forward
+    >>> x = np.array([1.0, 3.0, 10.0, 30.0]).reshape(1, 4, 1, 1)
+    >>> gamma, beta = np.ones((1, 4, 1, 1)), np.zeros((1, 4, 1, 1))
+    >>> out, cache = spatial_groupnorm_forward(x, gamma, beta, 2, {})
+    >>> out.ravel().round(3)
+    array([-1.,  1., -1.,  1.])
+    >>> dx, dgamma, dbeta = spatial_groupnorm_backward(np.ones_like(x), cache)
+    >>> dbeta.shape
+    (1, 4, 1, 1)
     """
     dtype, x, gamma, beta = _check.floats(("x", "gamma", "beta"), x, gamma, beta)
     _check.ndim("x", x, 4, "(N, C, H, W)")
@@ -101,6 +114,16 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     With ``xhat = (x - mean) * rstd`` and ``g = dout * gamma``, means over the group::
 
         dx = rstd * (g - mean(g) - xhat * mean(g * xhat))
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import spatial_quick_groupnorm_backward, spatial_quick_groupnorm_forward
+    >>> x = np.arange(36.0).reshape(1, 4, 3, 3)
+    >>> out, cache = spatial_quick_groupnorm_forward(x, np.ones(4), np.zeros(4), 2, {})
+    >>> dx, dgamma, dbeta = spatial_quick_groupnorm_backward(np.ones_like(x), cache)
+    >>> dx.shape, dbeta
+    ((1, 4, 3, 3), array([9., 9., 9., 9.]))
     """
     cache = _check.cache(cache, GroupNormCache, "spatial_groupnorm_forward")
     dtype, dout, x, gamma = _check.floats(("dout", "x", "gamma"), dout, cache.x, cache.gamma)

@@ -136,6 +136,16 @@ def im2col_cython(
     ------
     TypeError, ValueError
         If `x` is not (N, C, H, W) of real numbers, or the field does not fit the padded image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import im2col_cython
+    >>> im2col_cython(np.arange(9.0).reshape(1, 1, 3, 3), 2, 2, padding=0, stride=1)
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
     """
     dtype, x = _check.floats(("x",), x)
     _check.ndim("x", x, 4, "(N, C, H, W)")
@@ -176,6 +186,15 @@ def col2im_cython(
     ------
     TypeError, ValueError
         If `cols` has another shape, or the field does not fit the padded image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import col2im_cython
+    >>> col2im_cython(np.ones((4, 4)), 1, 1, 3, 3, 2, 2, padding=0, stride=1)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
     """
     dtype, cols = _check.floats(("cols",), cols)
     shape = _image_shape(N, C, H, W)
@@ -211,6 +230,15 @@ def col2im_6d_cython(
     ------
     TypeError, ValueError
         If `cols` has another shape, or the filter does not fit the padded image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import col2im_6d_cython
+    >>> col2im_6d_cython(np.ones((1, 2, 2, 1, 2, 2)), 1, 1, 3, 3, 2, 2, pad=0, stride=1)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
     """
     dtype, cols = _check.floats(("cols",), cols)
     shape = _image_shape(N, C, H, W)
@@ -253,6 +281,21 @@ def get_im2col_indices(
     ------
     TypeError, ValueError
         If the field does not fit the padded image.
+
+    Examples
+    --------
+    >>> from fastbn.layers import get_im2col_indices
+    >>> k, i, j = get_im2col_indices((1, 1, 3, 3), 2, 2, padding=0)
+    >>> i
+    array([[0, 0, 1, 1],
+           [0, 0, 1, 1],
+           [1, 1, 2, 2],
+           [1, 1, 2, 2]])
+    >>> j
+    array([[0, 1, 0, 1],
+           [1, 2, 1, 2],
+           [0, 1, 0, 1],
+           [1, 2, 1, 2]])
     """
     shape = _checked(x_shape)
     kh, kw, _, stride, OH, OW = field(shape, field_height, field_width, padding, stride)
@@ -281,6 +324,13 @@ def im2col_indices(
     ------
     TypeError, ValueError
         As in :func:`im2col_cython`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import im2col_indices
+    >>> im2col_indices(np.ones((2, 3, 8, 8)), 3, 3).shape
+    (27, 128)
     """
     return im2col_cython(x, field_height, field_width, padding, stride)
 
@@ -312,6 +362,13 @@ def col2im_indices(
     ------
     TypeError, ValueError
         As in :func:`col2im_cython`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import col2im_indices
+    >>> col2im_indices(np.ones((27, 128)), (2, 3, 8, 8)).shape
+    (2, 3, 8, 8)
     """
     N, C, H, W = _checked(x_shape)
     return col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride)

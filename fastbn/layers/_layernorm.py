@@ -113,6 +113,19 @@ def layernorm_forward(
     ------
     TypeError, ValueError
         If an argument does not hold real numbers or its shape does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import layernorm_backward, layernorm_forward
+    >>> x, gamma, beta = np.array([[1.0, 3.0], [10.0, 30.0]]), np.ones(2), np.zeros(2)
+    >>> out, cache = layernorm_forward(x, gamma, beta, {})
+    >>> out.round(3)
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    >>> dx, dgamma, dbeta = layernorm_backward(np.array([[1.0, 2.0], [3.0, 4.0]]), cache)
+    >>> dgamma.round(3), dbeta
+    (array([-4.,  6.]), array([4., 6.]))
     """
     return _forward(x, gamma, beta, ln_param)[:2]
 
@@ -142,5 +155,15 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     With ``xhat = (x - mean) * rstd`` and ``g = dout * gamma``, means over the row::
 
         dx = rstd * (g - mean(g) - xhat * mean(g * xhat))
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import layernorm_backward, layernorm_forward
+    >>> x = np.array([[1.0, 2.0, 6.0]])
+    >>> out, cache = layernorm_forward(x, np.ones(3), np.zeros(3), {})
+    >>> dx, dgamma, dbeta = layernorm_backward(np.array([[1.0, 0.0, 0.0]]), cache)
+    >>> np.allclose(dx.sum(axis=1), 0)  # adding a number to the whole row changes nothing
+    True
     """
     return _backward(dout, cache)

@@ -43,6 +43,17 @@ def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[np.float64, Array]:
     ------
     TypeError, ValueError
         If `x` is not (N, C) of real numbers, or `y` not N integers in range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import softmax_loss
+    >>> loss, dx = softmax_loss(np.log([[1.0, 3.0], [1.0, 1.0]]), [1, 0])
+    >>> print(f"{loss:.4f}")
+    0.4904
+    >>> dx.round(3)
+    array([[ 0.125, -0.125],
+           [-0.25 ,  0.25 ]])
     """
     return _loss(_ext.loss.softmax, x, y, _EXP)
 
@@ -68,6 +79,16 @@ def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[np.float64, Array]:
     ------
     TypeError, ValueError
         If `x` is not (N, C) of real numbers, or `y` not N integers in range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import svm_loss
+    >>> loss, dx = svm_loss(np.array([[3.0, 1.0, 2.5]]), np.array([0]))
+    >>> print(loss)
+    0.5
+    >>> dx
+    array([[-1.,  0.,  1.]])
     """
     return _loss(_ext.loss.svm, x, y, 1)
 

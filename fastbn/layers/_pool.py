@@ -168,6 +168,21 @@ def max_pool_forward_naive(
     -----
     The name is the course's; the computation is the compiled one. The loops are in
     :func:`fastbn.reference.max_pool_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_naive, max_pool_forward_naive
+    >>> x = np.array([[1.0, 2.0, 5.0], [4.0, 3.0, 0.0], [0.0, 1.0, 2.0]]).reshape(1, 1, 3, 3)
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 1}
+    >>> out, cache = max_pool_forward_naive(x, pool_param)
+    >>> out[0, 0]
+    array([[4., 5.],
+           [4., 3.]])
+    >>> max_pool_backward_naive(np.ones_like(out), cache)[0, 0]
+    array([[0., 0., 1.],
+           [2., 1., 0.],
+           [0., 0., 0.]])
     """
     dtype, x_ = _check.floats(("x",), x)
     out, _ = _forward(x_, _window(x_, pool_param))
@@ -194,6 +209,15 @@ def max_pool_backward_naive(dout: ArrayLike, cache: Cache) -> Array:
     ------
     TypeError, ValueError
         If `cache` is not a max pooling cache, or `dout` differs in shape from the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_naive
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> max_pool_backward_naive([[[[8.0]]]], (np.zeros((1, 1, 2, 2)), pool_param))[0, 0]
+    array([[8., 0.],
+           [0., 0.]])
     """
     x, pool_param, places = _source(cache)
     return _backward(dout, x, pool_param, places, False)
@@ -221,6 +245,21 @@ def max_pool_forward_reshape(
     ------
     TypeError, ValueError
         As in :func:`max_pool_forward_naive`, or if the windows do not tile the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_reshape, max_pool_forward_reshape
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = max_pool_forward_reshape(np.arange(16.0).reshape(1, 1, 4, 4), pool_param)
+    >>> out[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    >>> max_pool_backward_reshape(np.ones_like(out), cache)[0, 0]
+    array([[0., 0., 0., 0.],
+           [0., 1., 0., 1.],
+           [0., 0., 0., 0.],
+           [0., 1., 0., 1.]])
     """
     dtype, x_ = _check.floats(("x",), x)
     return _forward_reshape(dtype, x_, x, _window(x_, pool_param), pool_param)
@@ -261,6 +300,15 @@ def max_pool_backward_reshape(dout: ArrayLike, cache: Cache) -> Array:
     ------
     TypeError, ValueError
         As in :func:`max_pool_backward_naive`, or if the windows do not tile the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_reshape
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> max_pool_backward_reshape([[[[8.0]]]], (np.zeros((1, 1, 2, 2)), pool_param))[0, 0]
+    array([[2., 2.],
+           [2., 2.]])
     """
     x, pool_param, _ = _source(cache)
     return _backward(dout, x, pool_param, None, True)
@@ -290,6 +338,18 @@ def max_pool_forward_im2col(
     ------
     TypeError, ValueError
         As in :func:`max_pool_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_im2col, max_pool_forward_im2col
+    >>> pool_param = {"pool_height": 3, "pool_width": 3, "stride": 2}
+    >>> out, cache = max_pool_forward_im2col(np.arange(25.0).reshape(1, 1, 5, 5), pool_param)
+    >>> out[0, 0]
+    array([[12., 14.],
+           [22., 24.]])
+    >>> max_pool_backward_im2col(np.ones_like(out), cache).sum(axis=3)
+    array([[[0., 0., 2., 0., 2.]]])
     """
 
     dtype, x_ = _check.floats(("x",), x)
@@ -334,6 +394,23 @@ def max_pool_forward_fast(
     ------
     TypeError, ValueError
         As in :func:`max_pool_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_fast, max_pool_forward_fast
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = max_pool_forward_fast(np.arange(16.0).reshape(1, 1, 4, 4), pool_param)
+    >>> out[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
+    >>> cache[0]
+    'reshape'
+    >>> max_pool_backward_fast(np.ones_like(out), cache)[0, 0]
+    array([[0., 0., 0., 0.],
+           [0., 1., 0., 1.],
+           [0., 0., 0., 0.],
+           [0., 1., 0., 1.]])
     """
     dtype, x_ = _check.floats(("x",), x)
     window = _window(x_, pool_param)
@@ -363,6 +440,15 @@ def max_pool_backward_fast(dout: ArrayLike, cache: Cache) -> Array:
     ------
     TypeError, ValueError
         As in :func:`max_pool_backward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import max_pool_backward_fast
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> max_pool_backward_fast([[[[8.0]]]], (np.zeros((1, 1, 2, 2)), pool_param))[0, 0]
+    array([[2., 2.],
+           [2., 2.]])
     """
     x, pool_param, places = _source(cache)
     return _backward(dout, x, pool_param, places, None)

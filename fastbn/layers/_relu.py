@@ -34,6 +34,16 @@ def relu_forward(x: ArrayLike) -> tuple[Array, Cache]:
     ------
     TypeError
         If `x` does not hold real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import relu_backward, relu_forward
+    >>> out, cache = relu_forward(np.array([-1.0, 2.0]))
+    >>> out
+    array([0., 2.])
+    >>> relu_backward(np.array([10.0, 20.0]), cache)
+    array([ 0., 20.])
     """
     dtype, x_ = _check.floats(("x",), x)
     out = empty(x_.shape, x_.dtype)
@@ -60,6 +70,13 @@ def relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     ------
     TypeError, ValueError
         If the arrays do not hold real numbers, or differ in shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbn.layers import relu_backward
+    >>> relu_backward(np.array([1.0, 1.0, 1.0]), np.array([-1.0, 0.0, 1.0]))
+    array([0., 0., 1.])
     """
     dtype, dout, x = _check.floats(("dout", "cache"), dout, cache)
     _check.shape("dout", dout, x.shape, "that of x")
