@@ -1,5 +1,7 @@
-"""Data sets: CIFAR-10 and TinyImageNet from folders, some images of ImageNet, and the small digits
-that come with scikit-learn.
+"""Data sets.
+
+CIFAR-10 and TinyImageNet from folders, some images of ImageNet, and the small digits that come with
+scikit-learn.
 
 The CIFAR-10 batches are pickles, and an ordinary unpickler runs whatever code a pickle names.
 The one here knows nothing but plain arrays, so that a data folder from anywhere can be opened.

@@ -51,14 +51,23 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array
     Parameters
     ----------
     x : array_like, (N, d1, ..., dk)
+        Inputs; ``D = d1 * ... * dk``.
     w : array_like, (D, M)
+        Weights.
     b : array_like, (M,)
+        Biases.
 
     Returns
     -------
     out : ndarray, (N, M)
+        Result of the last of them.
     cache : tuple
-        ``(fc_cache, relu_cache)``.
+        ``(fc_cache, relu_cache)``: those of the layers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the layers one after the other.
 
     Examples
     --------
@@ -77,7 +86,29 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array
 
 
 def affine_relu_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradient of :func:`affine_relu_forward`: ``dx, dw, db``."""
+    """Gradient of :func:`affine_relu_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, M)
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient of `x`, in its shape.
+    dw : ndarray, (D, M)
+        Gradient of `w`.
+    db : ndarray, (M,)
+        Gradient of `b`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not one of the forward pass, or `dout` differs in shape from its result.
+    """
     fc_cache, relu_cache = cache
     return affine_backward(relu_backward(dout, relu_cache), fc_cache)
 
@@ -95,16 +126,25 @@ def affine_bn_relu_forward(
     Parameters
     ----------
     x : array_like, (N, d1, ..., dk)
+        Inputs; ``D = d1 * ... * dk``.
     w : array_like, (D, M)
+        Weights.
     b, gamma, beta : array_like, (M,)
+        Biases; scale and shift.
     bn_param : dict
         As in :func:`fastbn.layers.batchnorm_forward`.
 
     Returns
     -------
     out : ndarray, (N, M)
+        Result of the last of them.
     cache : tuple
-        ``(fc_cache, bn_cache, relu_cache)``.
+        ``(fc_cache, bn_cache, relu_cache)``: those of the layers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the layers one after the other.
 
     Examples
     --------
@@ -127,7 +167,31 @@ def affine_bn_relu_forward(
 def affine_bn_relu_backward(
     dout: ArrayLike, cache: Cache
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Gradient of :func:`affine_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
+    """Gradient of :func:`affine_bn_relu_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, M)
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient of `x`, in its shape.
+    dw : ndarray, (D, M)
+        Gradient of `w`.
+    db : ndarray, (M,)
+        Gradient of `b`.
+    dgamma, dbeta : ndarray, (M,)
+        Gradients of scale and shift.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not one of the forward pass, or `dout` differs in shape from its result.
+    """
     fc_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = _fused.batchnorm_relu_backward(dout, (bn_cache, relu_cache))
     return *affine_backward(dout, fc_cache), dgamma, dbeta
@@ -146,16 +210,25 @@ def affine_ln_relu_forward(
     Parameters
     ----------
     x : array_like, (N, d1, ..., dk)
+        Inputs; ``D = d1 * ... * dk``.
     w : array_like, (D, M)
+        Weights.
     b, gamma, beta : array_like, (M,)
+        Biases; scale and shift.
     ln_param : dict
         As in :func:`fastbn.layers.layernorm_forward`.
 
     Returns
     -------
     out : ndarray, (N, M)
+        Result of the last of them.
     cache : tuple
-        ``(fc_cache, ln_cache, relu_cache)``.
+        ``(fc_cache, ln_cache, relu_cache)``: those of the layers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the layers one after the other.
 
     Examples
     --------
@@ -178,7 +251,31 @@ def affine_ln_relu_forward(
 def affine_ln_relu_backward(
     dout: ArrayLike, cache: Cache
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Gradient of :func:`affine_ln_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
+    """Gradient of :func:`affine_ln_relu_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, M)
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient of `x`, in its shape.
+    dw : ndarray, (D, M)
+        Gradient of `w`.
+    db : ndarray, (M,)
+        Gradient of `b`.
+    dgamma, dbeta : ndarray, (M,)
+        Gradients of scale and shift.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not one of the forward pass, or `dout` differs in shape from its result.
+    """
     fc_cache, ln_cache, relu_cache = cache
     dout, dgamma, dbeta = _fused.layernorm_relu_backward(dout, (ln_cache, relu_cache))
     return *affine_backward(dout, fc_cache), dgamma, dbeta
@@ -192,16 +289,25 @@ def conv_relu_forward(
     Parameters
     ----------
     x : array_like, (N, C, H, W)
+        Images.
     w : array_like, (F, C, HH, WW)
+        Filters.
     b : array_like, (F,)
+        Biases.
     conv_param : dict
         ``stride``, ``pad`` and, if you like, ``algorithm``.
 
     Returns
     -------
     out : ndarray, (N, F, H', W')
+        Result of the last of them.
     cache : tuple
-        ``(conv_cache, relu_cache)``.
+        ``(conv_cache, relu_cache)``: those of the layers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the layers one after the other.
 
     Examples
     --------
@@ -221,7 +327,29 @@ def conv_relu_forward(
 
 
 def conv_relu_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradient of :func:`conv_relu_forward`: ``dx, dw, db``."""
+    """Gradient of :func:`conv_relu_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, H', W')
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+        Gradient of `x`.
+    dw : ndarray, (F, C, HH, WW)
+        Gradient of `w`.
+    db : ndarray, (F,)
+        Gradient of `b`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not one of the forward pass, or `dout` differs in shape from its result.
+    """
     conv_cache, relu_cache = cache
     return conv_backward_fast(relu_backward(dout, relu_cache), conv_cache)
 
@@ -240,8 +368,11 @@ def conv_bn_relu_forward(
     Parameters
     ----------
     x : array_like, (N, C, H, W)
+        Images.
     w : array_like, (F, C, HH, WW)
+        Filters.
     b, gamma, beta : array_like, (F,)
+        Biases; scale and shift.
     conv_param : dict
         ``stride`` and ``pad``.
     bn_param : dict
@@ -250,8 +381,14 @@ def conv_bn_relu_forward(
     Returns
     -------
     out : ndarray, (N, F, H', W')
+        Result of the last of them.
     cache : tuple
-        ``(conv_cache, bn_cache, relu_cache)``.
+        ``(conv_cache, bn_cache, relu_cache)``: those of the layers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the layers one after the other.
 
     Examples
     --------
@@ -272,7 +409,31 @@ def conv_bn_relu_forward(
 def conv_bn_relu_backward(
     dout: ArrayLike, cache: Cache
 ) -> tuple[Array, Array, Array, Array, Array]:
-    """Gradient of :func:`conv_bn_relu_forward`: ``dx, dw, db, dgamma, dbeta``."""
+    """Gradient of :func:`conv_bn_relu_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, H', W')
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+        Gradient of `x`.
+    dw : ndarray, (F, C, HH, WW)
+        Gradient of `w`.
+    db : ndarray, (F,)
+        Gradient of `b`.
+    dgamma, dbeta : ndarray, (F,)
+        Gradients of scale and shift.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not one of the forward pass, or `dout` differs in shape from its result.
+    """
     conv_cache, bn_cache, relu_cache = cache
     dout, dgamma, dbeta = _fused.spatial_batchnorm_relu_backward(dout, (bn_cache, relu_cache))
     return *conv_backward_fast(dout, conv_cache), dgamma, dbeta
@@ -290,8 +451,11 @@ def conv_relu_pool_forward(
     Parameters
     ----------
     x : array_like, (N, C, H, W)
+        Images.
     w : array_like, (F, C, HH, WW)
+        Filters.
     b : array_like, (F,)
+        Biases.
     conv_param : dict
         ``stride`` and ``pad``.
     pool_param : dict
@@ -300,8 +464,14 @@ def conv_relu_pool_forward(
     Returns
     -------
     out : ndarray, (N, F, H'', W'')
+        Result of the last of them.
     cache : tuple
-        ``(conv_cache, relu_cache, pool_cache)``.
+        ``(conv_cache, relu_cache, pool_cache)``: those of the layers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of the layers one after the other.
 
     Examples
     --------
@@ -326,7 +496,29 @@ def conv_relu_pool_forward(
 
 
 def conv_relu_pool_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
-    """Gradient of :func:`conv_relu_pool_forward`: ``dx, dw, db``."""
+    """Gradient of :func:`conv_relu_pool_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, H'', W'')
+        Upstream gradient.
+    cache : tuple
+        From the forward pass.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+        Gradient of `x`.
+    dw : ndarray, (F, C, HH, WW)
+        Gradient of `w`.
+    db : ndarray, (F,)
+        Gradient of `b`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cache` is not one of the forward pass, or `dout` differs in shape from its result.
+    """
     conv_cache, relu_cache, pool_cache = cache
     dout = _fused.relu_pool_backward(dout, (relu_cache, pool_cache))
     return conv_backward_fast(dout, conv_cache)

@@ -69,6 +69,7 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike) -> tuple[Array, Cac
     Returns
     -------
     out : ndarray, (N, M)
+        The results.
     cache : tuple
         ``(x, w, b)``.
 

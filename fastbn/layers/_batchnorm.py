@@ -229,6 +229,7 @@ def batchnorm_forward(
     Returns
     -------
     out : ndarray, (N, D)
+        The normalized inputs, scaled and shifted.
     cache : BatchNormCache
         For :func:`batchnorm_backward` and :func:`batchnorm_backward_alt`. It refers to `x`, which
         must not change before the backward pass.
@@ -278,7 +279,9 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     Returns
     -------
     dx : ndarray, (N, D)
+        Gradient of `x`.
     dgamma, dbeta : ndarray, (D,)
+        Gradients of scale and shift.
 
     Raises
     ------
@@ -324,7 +327,9 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
     Returns
     -------
     dx : ndarray, (N, D)
+        Gradient of `x`.
     dgamma, dbeta : ndarray, (D,)
+        Gradients of scale and shift.
 
     Raises
     ------
@@ -363,6 +368,7 @@ def spatial_batchnorm_forward(
     Returns
     -------
     out : ndarray, (N, C, H, W)
+        The normalized inputs, scaled and shifted.
     cache : tuple
         For :func:`spatial_batchnorm_backward`. It refers to `x`, which must not change before.
 
@@ -400,7 +406,9 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     Returns
     -------
     dx : ndarray, (N, C, H, W)
+        Gradient of `x`.
     dgamma, dbeta : ndarray, (C,)
+        Gradients of scale and shift.
 
     Raises
     ------

@@ -156,8 +156,11 @@ def conv_backward_naive(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Ar
     Returns
     -------
     dx : ndarray, (N, C, H, W)
+        Gradient of `x`.
     dw : ndarray, (F, C, HH, WW)
+        Gradient of the filters.
     db : ndarray, (F,)
+        Gradient of the biases.
 
     Raises
     ------
@@ -222,6 +225,7 @@ def conv_forward_strides(
     Returns
     -------
     out : ndarray, (N, F, H', W')
+        The results.
     cache : tuple
         ``(x, w, b, conv_param, x_cols)``. `x_cols` (C * HH * WW, N * H' * W'), the image index
         slowest, is formed only if it is used.
@@ -276,6 +280,7 @@ def conv_forward_im2col(
     Returns
     -------
     out : ndarray, (N, F, H', W')
+        The results.
     cache : tuple
         ``(x, w, b, conv_param, x_cols)`` with `x_cols` (C * HH * WW, H' * W' * N), the image
         index fastest.

@@ -101,6 +101,7 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     Returns
     -------
     dx : ndarray, (N, C, H, W)
+        Gradient of `x`.
     dgamma, dbeta : ndarray
         In the shape of `gamma`.
 

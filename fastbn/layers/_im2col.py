@@ -181,6 +181,7 @@ def col2im_cython(
     Returns
     -------
     x : ndarray, (N, C, H, W)
+        The images.
 
     Raises
     ------
@@ -225,6 +226,7 @@ def col2im_6d_cython(
     Returns
     -------
     x : ndarray, (N, C, H, W)
+        The images.
 
     Raises
     ------
@@ -319,6 +321,7 @@ def im2col_indices(
     Returns
     -------
     cols : ndarray, (C * field_height * field_width, out_height * out_width * N)
+        The columns.
 
     Raises
     ------
@@ -357,6 +360,7 @@ def col2im_indices(
     Returns
     -------
     x : ndarray, (N, C, H, W)
+        The images.
 
     Raises
     ------

@@ -143,7 +143,9 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     Returns
     -------
     dx : ndarray, (N, D)
+        Gradient of `x`.
     dgamma, dbeta : ndarray, (D,)
+        Gradients of scale and shift.
 
     Raises
     ------

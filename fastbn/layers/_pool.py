@@ -238,6 +238,7 @@ def max_pool_forward_reshape(
     Returns
     -------
     out : ndarray, (N, C, H', W')
+        The maxima.
     cache : tuple
         ``(x, x_reshaped, out)``, `x_reshaped` being (N, C, H', size, W', size).
 
@@ -329,6 +330,7 @@ def max_pool_forward_im2col(
     Returns
     -------
     out : ndarray, (N, C, H', W')
+        The maxima.
     cache : tuple
         ``(x, x_cols, x_cols_argmax, pool_param)``. `x_cols`
         (pool_height * pool_width, H' * W' * N * C) and the row of each column's maximum are
@@ -386,6 +388,7 @@ def max_pool_forward_fast(
     Returns
     -------
     out : ndarray, (N, C, H', W')
+        The maxima.
     cache : tuple
         ``("reshape", cache)`` of :func:`max_pool_forward_reshape` where square windows tile the
         image, else ``("im2col", cache)`` of :func:`max_pool_forward_im2col`.
