@@ -101,8 +101,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
     >>> solver.train()
     >>> len(solver.loss_history), len(solver.val_acc_history)
     (24, 3)
-    >>> solver.best_val_acc > 0.8
-    np.True_
+    >>> print(solver.best_val_acc > 0.8)
+    True
     """
 
     def __init__(

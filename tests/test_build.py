@@ -3,6 +3,7 @@
 import ast
 import re
 import sysconfig
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -70,7 +71,16 @@ def test_setup_py_lists_nothing():
 def test_the_version_is_one():
     version = re.search(r"^  version: '(.+)',$", MESON, re.M)[1]
     installed = {distribution.version for distribution in metadata.distributions(name="fastbn")}
-    assert {version, fastbn.__version__, *installed} == {version}
+    citation = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1]
+    changed = re.search(r"^## \[(.+?)\] - ", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+    assert {version, fastbn.__version__, *installed, citation, changed} == {version}
+
+
+def test_the_licence_is_one():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        licence = tomllib.load(file)["project"]["license"]
+    citation = re.search(r"^license: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1]
+    assert {licence, citation, re.search(r"^  license: '(.+)',$", MESON, re.M)[1]} == {licence}
 
 
 @pytest.mark.parametrize("level", _ext.runtime.levels_built)
