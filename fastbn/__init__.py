@@ -3,6 +3,9 @@
 Replace ``cs231n.`` by ``fastbn.`` in a file's imports; see :mod:`fastbn.layers`.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from ._accelerate import accelerate, load_ipython_extension, unload_ipython_extension
 from ._algorithm import get_conv_algorithm, set_conv_algorithm
 from ._convention import get_dropout_convention, set_dropout_convention
@@ -26,3 +29,35 @@ __all__ = [
 ]
 
 __version__ = _runtime.version
+
+_MODULES = (
+    "classifiers",
+    "config",
+    "convert",
+    "data_utils",
+    "experiments",
+    "fast_layers",
+    "gradient_check",
+    "im2col",
+    "im2col_cython",
+    "layer_utils",
+    "layers",
+    "optim",
+    "reference",
+    "solver",
+    "typing",
+    "vis_utils",
+)
+
+
+def __dir__() -> list[str]:
+    return sorted((*__all__, *_MODULES, "__version__"))
+
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+
+    def __getattr__(name):
+        """Import a module of the package when it is first asked for."""
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

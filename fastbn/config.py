@@ -8,6 +8,8 @@ import numpy as np
 
 from . import _ext, _memory, _threads
 
+__all__ = ["show_config"]
+
 
 @overload
 def show_config(mode: Literal["stdout"] = "stdout") -> None: ...

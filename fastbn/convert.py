@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .layers import _check
 
+__all__ = ["affine_to_conv"]
+
 
 def affine_to_conv(
     w: ArrayLike, b: ArrayLike, input_shape: Sequence[int]

@@ -19,6 +19,18 @@ import numpy.typing as npt
 
 from . import _check, _checkpoint, _cifar10, _plain_pickle, _tiny_imagenet
 
+__all__ = [
+    "np",
+    "load_pickle",
+    "load_CIFAR_batch",
+    "load_CIFAR10",
+    "get_CIFAR10_data",
+    "load_tiny_imagenet",
+    "load_imagenet_val",
+    "load_models",
+    "get_digits_data",
+]
+
 # Where the course's get_datasets.sh puts data, seen from an assignment's folder; then two natural
 # places for whoever downloads them by hand.
 _DATASETS = (os.path.join("cs231n", "datasets"), "datasets", os.curdir)

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
     from .typing import Array, Floating
 
+__all__ = [
+    "np",
+    "rel_error",
+    "eval_numerical_gradient",
+    "eval_numerical_gradient_array",
+    "eval_numerical_gradient_blobs",
+    "eval_numerical_gradient_net",
+    "grad_check_sparse",
+]
+
 
 def rel_error(x: ArrayLike, y: ArrayLike) -> float:
     """Return the largest relative difference, ``max(|x - y| / max(1e-8, |x| + |y|))``.

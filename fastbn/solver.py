@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .typing import SolverOptions
 
+__all__ = ["np", "Solver", "load_checkpoint"]
+
 _DATA_KEYS = ("X_train", "y_train", "X_val", "y_val")
 
 

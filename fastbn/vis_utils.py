@@ -16,6 +16,16 @@ import numpy.typing as npt
 
 from . import _check, _plots
 
+__all__ = [
+    "np",
+    "visualize_grid",
+    "vis_grid",
+    "vis_nn",
+    "plot_history",
+    "plot_comparison",
+    "plot_filters",
+]
+
 _GAP = (0.34, 0.71, 0.91)  # colour between filters
 
 _HISTORIES = ("loss_history", "train_acc_history", "val_acc_history")

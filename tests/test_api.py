@@ -98,6 +98,8 @@ STAR_NAMES = {
     "classifiers.cnn": {*_LAYERS, "ThreeLayerConvNet"},
     "optim": {"sgd", "sgd_momentum", "rmsprop", "adam"},
     "solver": {"Solver", "load_checkpoint"},
+    "vis_utils": {"visualize_grid", "vis_grid", "vis_nn", "plot_comparison", "plot_filters",
+                  "plot_history"},
     "gradient_check": {"rel_error", "grad_check_sparse",
                        *(f"eval_numerical_gradient{x}" for x in ("", "_array", "_blobs", "_net"))},
     "data_utils": {"load_pickle", "load_CIFAR_batch", "load_CIFAR10", "get_CIFAR10_data",
@@ -111,12 +113,25 @@ def test_star_imports_are_the_courses(name):
     exec(f"from fastbn.{name} import *", namespace)
     del namespace["__builtins__"]
     assert namespace.pop("np") is np
-    assert set(namespace) >= STAR_NAMES[name]
-    if name.startswith(("layers", "fast_layers", "im2col", "layer_utils", "classifiers", "optim")):
-        # Names that land among a student's own layers and rules: these and no others.
-        assert set(namespace) == STAR_NAMES[name]
+    # Names that land among a student's own: these and no others.
+    assert set(namespace) == STAR_NAMES[name]
     for function in set(namespace) & set(public_functions(layers)):
         assert namespace[function] is getattr(layers, function)
+
+
+def test_what_tab_completion_shows():
+    """Functions and modules of the package, and no others; a module is imported when it is used."""
+    modules = {info.name for info in pkgutil.iter_modules(fastbn.__path__)}
+    public = {name for name in modules if not name.startswith("_")} - {"cli"}
+    assert set(dir(fastbn)) == {*fastbn.__all__, *public, "__version__"}
+    result = _python(
+        "import sys, fastbn\n"
+        "assert 'fastbn.solver' not in sys.modules and 'fastbn.experiments' not in sys.modules\n"
+        "print(fastbn.solver.Solver.__name__, fastbn.experiments.batchnorm.run.__name__)\n"
+        "fastbn.solvers"
+    )
+    assert result.stdout.split() == ["Solver", "run"]
+    assert "AttributeError: module 'fastbn' has no attribute 'solvers'" in result.stderr
 
 
 def test_layer_utils_passes_layers_on():
