@@ -2,7 +2,7 @@
 
 Every rule has the signature ``rule(w, dw, config=None) -> (next_w, config)``. `config` holds the
 hyperparameters and the state of one parameter: what is missing is filled in with the default,
-and the same dict is returned, updated, to be passed to the next call. `fastbn.solver.Solver`
+and the same dict is returned, updated, to be passed to the next call. :class:`fastbn.solver.Solver`
 finds a rule by its name in this module. ``x`` and ``dx``, the names of `w` and `dw` in 2016 and
 2017, are taken as well.
 """
@@ -49,7 +49,7 @@ def _either_spelling(rule: Callable[P, R]) -> Callable[P, R]:
 def sgd(
     w: NDArray[Floating], dw: ArrayLike, config: Config | None = None
 ) -> tuple[NDArray[Floating], Config]:
-    """Step against the gradient.
+    """Step against the gradient: ``w -= learning_rate * dw``.
 
     Parameters
     ----------
@@ -188,6 +188,10 @@ def rmsprop(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Arra
 @_either_spelling
 def adam(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, Config]:
     """Step by running means of the gradient and of its square, both corrected for their start.
+
+    Adam (Kingma and Ba, 2015): ``m = beta1 * m + (1 - beta1) * dw``,
+    ``v = beta2 * v + (1 - beta2) * dw**2`` and, after t steps,
+    ``next_w = w - learning_rate * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) + epsilon)``.
 
     Parameters
     ----------

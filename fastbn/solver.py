@@ -40,7 +40,7 @@ class Solver:
         ``X_train`` (N, ...), ``y_train`` (N,), ``X_val`` (M, ...) and ``y_val`` (M,), N, M >= 1.
         Classes are integers.
     update_rule : str, default "sgd"
-        Name of a rule of `fastbn.optim`.
+        Name of a rule of :mod:`fastbn.optim`.
     optim_config : mapping, default {}
         Hyperparameters of the rule; every parameter gets a copy.
     lr_decay : float, default 1.0
@@ -89,8 +89,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
 
     Notes
     -----
-    Random numbers come from the global stream of `numpy.random`: one ``choice`` a step, and one
-    for every accuracy that is measured on a sample.
+    Random numbers come from the global stream of :mod:`numpy.random`: one ``choice`` a step, and
+    one for every accuracy that is measured on a sample.
 
     Examples
     --------
@@ -211,7 +211,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         Notes
         -----
         The model gets back its parameters and all else that was plain data among its attributes
-        (running statistics, for instance), and `numpy.random` its global state.
+        (running statistics, for instance), and :mod:`numpy.random` its global state.
         """
         name = os.fspath(path)
         checkpoint = load_checkpoint(path)
@@ -412,7 +412,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     The course's checkpoints are pickles of the model itself: unpickled in the ordinary way, they
     need its very classes and run whatever they name. Here an instance becomes the dict of its
     attributes, and a function or class its name. What fastbn writes is plain data from the start;
-    `pickle.load` gives the same dict.
+    :func:`pickle.load` gives the same dict.
 
     Examples
     --------

@@ -70,7 +70,7 @@ class ThreeLayerConvNet(_base.Net):
     reg, dtype, normalization
         As passed.
     layers : module
-        Class attribute: where the layer functions come from, `fastbn.layers`.
+        Class attribute: where the layer functions come from, :mod:`fastbn.layers`.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class ThreeLayerConvNet(_base.Net):
 
     Notes
     -----
-    The weights are drawn from the global stream of `numpy.random`, layer by layer.
+    The weights are drawn from the global stream of :mod:`numpy.random`, layer by layer.
 
     Examples
     --------

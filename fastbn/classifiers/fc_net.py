@@ -48,7 +48,7 @@ class TwoLayerNet(_base.Net):
     reg : float
         As passed.
     layers : module
-        Class attribute: where the layer functions come from, `fastbn.layers`.
+        Class attribute: where the layer functions come from, :mod:`fastbn.layers`.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class TwoLayerNet(_base.Net):
 
     Notes
     -----
-    The weights are drawn from the global stream of `numpy.random`, layer by layer.
+    The weights are drawn from the global stream of :mod:`numpy.random`, layer by layer.
 
     Examples
     --------
@@ -178,7 +178,7 @@ class FullyConnectedNet(_base.Net):
     normalization, reg, dtype
         As passed.
     layers : module
-        Class attribute: where the layer functions come from, `fastbn.layers`.
+        Class attribute: where the layer functions come from, :mod:`fastbn.layers`.
 
     Raises
     ------
@@ -190,7 +190,7 @@ class FullyConnectedNet(_base.Net):
 
     Notes
     -----
-    The weights are drawn from the global stream of `numpy.random`, layer by layer.
+    The weights are drawn from the global stream of :mod:`numpy.random`, layer by layer.
 
     Examples
     --------

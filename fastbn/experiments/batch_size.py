@@ -32,7 +32,7 @@ def run(
     ----------
     data : path or mapping, optional
         Folder of the CIFAR-10 batches, or ``X_train``, ``y_train``, ``X_val`` and ``y_val`` as of
-        `fastbn.data_utils`. By default the digits that come with scikit-learn.
+        :mod:`fastbn.data_utils`. By default the digits that come with scikit-learn.
     normalization : {"batchnorm", "layernorm"}, default "batchnorm"
         What to compare with none.
     hidden : sequence of int, default five of 100
@@ -61,7 +61,8 @@ def run(
     Returns
     -------
     dict
-        As of `fastbn.experiments.batchnorm.run`; the training without normalization comes first.
+        As of :func:`fastbn.experiments.batchnorm.run`; the training without normalization comes
+        first.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def run(
     ----------
     data : path or mapping, optional
         Folder of the CIFAR-10 batches, or ``X_train``, ``y_train``, ``X_val`` and ``y_val`` as of
-        `fastbn.data_utils`. By default the digits that come with scikit-learn.
+        :mod:`fastbn.data_utils`. By default the digits that come with scikit-learn.
     normalization : {"batchnorm", "layernorm"}, default "batchnorm"
         What to compare with none.
     hidden : sequence of int, default five of 100

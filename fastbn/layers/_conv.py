@@ -123,6 +123,11 @@ def conv_forward_naive(
 
     Notes
     -----
+    With `x` padded by zeros, and ``i``, ``j`` the place in the output::
+
+        out[n, f, i, j] = b[f] + sum(w[f] * x[n, :, i * stride : i * stride + HH,
+                                                    j * stride : j * stride + WW])
+
     The name is the course's; the computation is the compiled one. The loops are in
     :func:`fastbn.reference.conv_forward_naive`.
 

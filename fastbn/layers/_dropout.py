@@ -29,7 +29,7 @@ def _mode_of(dropout_param: Any) -> str:
 def dropout_forward(
     x: ArrayLike, dropout_param: DropoutParam | Mapping[str, Any]
 ) -> tuple[Array, Cache]:
-    """Inverted dropout.
+    """Inverted dropout (Srivastava et al., 2014).
 
     Parameters
     ----------

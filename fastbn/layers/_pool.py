@@ -166,6 +166,11 @@ def max_pool_forward_naive(
 
     Notes
     -----
+    With ``i``, ``j`` the place in the output::
+
+        out[n, c, i, j] = max(x[n, c, i * stride : i * stride + pool_height,
+                                      j * stride : j * stride + pool_width])
+
     The name is the course's; the computation is the compiled one. The loops are in
     :func:`fastbn.reference.max_pool_forward_naive`.
 
