@@ -339,7 +339,7 @@ def _python(code, **environment):
             ("FASTBN_ISA", "FASTBN_NUM_THREADS", "OMP_NUM_THREADS")}  # fmt: skip
     return subprocess.run(
         # -P and the path: this very package, not the unbuilt one in the current folder.
-        [sys.executable, "-P", "-W", "error", "-c", code],
+        [sys.executable, "-P", "-X", "dev", "-W", "error", "-c", code],
         env={**kept, "PYTHONPATH": str(PACKAGE.parent), **environment},
         capture_output=True,
         text=True,
