@@ -28,7 +28,7 @@ __all__ = [
     "unload_ipython_extension",
 ]
 
-__version__ = _runtime.version
+__version__: str = _runtime.version
 
 _MODULES = (
     "classifiers",
