@@ -29,7 +29,8 @@ WORD = 5.7  # of one of a label, at 11 px: about
 
 
 def _text(x, y, words, kind="label", anchor="start"):
-    return f'<text class="{kind}" x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{escape(words)}</text>'
+    place = f'x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"'
+    return f'<text class="{kind}" {place}>{escape(words)}</text>'
 
 
 def _rect(x, y, width, height, kind):
@@ -75,7 +76,7 @@ def nest(lines, caption):
     used = [level for level in LEVELS if any(place == level for _, place, _ in kept)]
     left = max(16 + 16 * depth + CODE * len(code) for depth, code in rows) + 14
     column = (WIDTH - left) / max(1, len(used))
-    top = 24
+    top = 24 if used else 0
     parts = []
     for n, level in enumerate(used):
         x = left + n * column
@@ -156,7 +157,8 @@ class Drawing(SphinxDirective):
             svg = type(self).draw([line for line in self.content if line.strip()], caption)
         except ValueError as error:
             raise self.error(str(error)) from None
-        html = f'<figure class="drawing"><div>{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
+        below = f"<figcaption>{escape(caption)}</figcaption>"
+        html = f'<figure class="drawing"><div>{svg}</div>{below}</figure>'
         return [nodes.raw("", html, format="html")]
 
 
