@@ -18,7 +18,7 @@ PAGES = {
     if "_build" not in path.parts
 }
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-EXAMPLES = {name for name, text in PAGES.items() if ">>>" in text}
+EXAMPLES = {name for name, text in PAGES.items() if re.search("^ *>>> ", text, re.MULTILINE)}
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,8 @@ def test_there_are_examples():
         "docs/how-to/threads.md",
     } <= EXAMPLES
     for name in EXAMPLES:  # none outside of what is run below
-        assert PAGES[name].count(">>>") == sum(
-            code.count(">>>") for code in FENCE.findall(PAGES[name])
+        assert PAGES[name].count(">>> ") == sum(
+            code.count(">>> ") for code in FENCE.findall(PAGES[name])
         ), name
 
 
