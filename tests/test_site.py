@@ -51,6 +51,8 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     # Not the folder above the sources, which has an unbuilt package: the one under test.
     environment = {**os.environ, "PYTHONPATH": str(Path(fastbn.__file__).parents[1])}
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        environment[name] = str(folder / name.lower())  # nobody's configuration or kernels
     command = [sys.executable, "-P", "-m", "sphinx", "-W", "--keep-going", "-n", "-q"]
     done = subprocess.run(
         [*command, "-d", str(folder / "doctrees"), str(DOCS), str(folder / "html")],
