@@ -8,8 +8,11 @@ from xml.etree import ElementTree
 
 Element = ElementTree.Element
 
-# Characters that HTML has no place for, and halves of surrogate pairs, which UTF-8 has none for.
-_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+# Characters that HTML has no place for, halves of surrogate pairs, which UTF-8 has none for, and
+# those that turn the direction of the text after them.
+_ODD = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Element:

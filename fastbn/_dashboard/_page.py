@@ -48,8 +48,8 @@ def page(results: Results) -> bytes:
         for i, on in enumerate(machines)
     ]
     lead = [
-        "The layers of Stanford's course cs231n on fastbn's compiled kernels, against NumPy, against "
-        "PyTorch and against the limit of the machine, as airspeed velocity measured them. ",
+        "The layers of Stanford's course cs231n on fastbn's compiled kernels, against NumPy, "
+        "PyTorch and the limit of the machine, as airspeed velocity measured them. ",
         tag("a", "How to read the numbers", href="#notes"),
         ".",
     ]
@@ -128,7 +128,7 @@ def _card(run: Run, quantity: Quantity, dtypes: list[str]) -> Element:
     for dtype in dtypes:
         mean = _summary.mean(run, quantity, dtype=dtype)
         answers += [tag("dt", _words.dtype_name(dtype)), tag("dd", _answer(mean, quantity))]
-    return tag("section", tag("dl", answers), tag("h3", title), class_="card")
+    return tag("section", tag("h3", title), tag("dl", answers), class_="card")
 
 
 def _answer(mean: Mean, quantity: Quantity) -> list[Any]:

@@ -17,7 +17,7 @@ _LEVELS = {"v2": "v2 (SSE4.2)", "v3": "v3 (AVX2)", "v4": "v4 (AVX-512)"}
 
 def times(number: float) -> str:
     """Such as 12.3×; what is below 1 is never rounded to 1."""
-    if number >= 1000:
+    if number >= 999.5:
         return f"{number:,.0f}×"
     text = f"{number:#.3g}".rstrip(".")
     return "0.999×" if number < 1 and float(text) >= 1 else f"{text}×"
@@ -28,7 +28,7 @@ def percent(number: float) -> str:
 
 
 def rate(number: float, unit: str) -> str:
-    return f"{number:#.3g}".rstrip(".") + f" {unit}" if number < 1000 else f"{number:,.0f} {unit}"
+    return f"{times(number).rstrip('×')} {unit}".strip()
 
 
 def span(mean: Mean, share: bool) -> str:
