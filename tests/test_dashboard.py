@@ -90,21 +90,17 @@ def test_every_case_is_shown_the_slower_ones_like_the_others(show):
     }
     rates = {key: 10.0 * value for key, value in ratios.items()}
     page = show(asv_results.run({"Conv ratio": ratios, "Conv rate": rates}))
+    both = "forward and backward"
     assert page.every_case() == [
-        ["small float32, forward", "0.500× ▼ slower", "not measured", "20.0 GFLOP/s",
-         "not measured"],
-        ["large float32, forward", "1.00×", "not measured", "9.99 GFLOP/s", "not measured"],
-        ["small float64, forward", "1.00×", "not measured", "10.0 GFLOP/s", "not measured"],
-        ["large float64, forward", "50.0×", "not measured", "0.200 GFLOP/s", "not measured"],
-        ["small float32, forward and backward", "10,000×", "not measured", "0.00100 GFLOP/s",
-         "not measured"],
-        ["large float32, forward and backward", "0.800× ▼ slower", "not measured",
-         "12.5 GFLOP/s", "not measured"],
-        ["small float64, forward and backward", "3.33×", "not measured", "3.00 GFLOP/s",
-         "not measured"],
-        ["large float64, forward and backward", "0.200× ▼ slower", "not measured",
-         "50.0 GFLOP/s", "not measured"],
-    ]  # fmt: skip
+        ["small float32, forward", "0.500× ▼ slower", "not measured", "not measured 20.0 GFLOP/s"],
+        ["large float32, forward", "1.00×", "not measured", "not measured 9.99 GFLOP/s"],
+        ["small float64, forward", "1.00×", "not measured", "not measured 10.0 GFLOP/s"],
+        ["large float64, forward", "50.0×", "not measured", "not measured 0.200 GFLOP/s"],
+        [f"small float32, {both}", "10,000×", "not measured", "not measured 0.00100 GFLOP/s"],
+        [f"large float32, {both}", "0.800× ▼ slower", "not measured", "not measured 12.5 GFLOP/s"],
+        [f"small float64, {both}", "3.33×", "not measured", "not measured 3.00 GFLOP/s"],
+        [f"large float64, {both}", "0.200× ▼ slower", "not measured", "not measured 50.0 GFLOP/s"],
+    ]
     # Means are over forward and backward alone; forward has rows of its own.
     assert by_layer(page)["Conv 2 cases", "float32"][0] == "89.4× 0.800–10,000×"
 
@@ -172,8 +168,8 @@ def test_failures_are_not_passed_over(show):
     ]  # fmt: skip
     page = show(data)
     assert page.every_case() == [
-        ["small float32, forward and backward", "failed", "failed", "not measured", "failed"],
-        ["large float32, forward and backward", "2.00×", "failed", "not measured", "50 %"],
+        ["small float32, forward and backward", "failed", "failed", "failed"],
+        ["large float32, forward and backward", "2.00×", "failed", "50 % rate not measured"],
     ]
     assert by_layer(page)["Conv 2 cases", "float32"][0] == "2.00× 2.00–2.00× 1 of 2 cases"
 
@@ -273,7 +269,19 @@ def test_levels_and_threads(show):
     assert layer == [
         "Conv", "3.00", "2.50", "2.00", "1.50", "1.00", "0.500 ▼ slower",
     ]  # fmt: skip
-    assert f"float32: {_words.MISSING}." in page.text  # the limit
+    assert "Per cent of the machine's limit, float32: not measured." in page.text
+
+
+def test_a_dash_says_what_it_is(show):
+    ratios, torch = {"Conv ratio": conv(), "BatchNorm ratio": conv()}, {"Conv torch_ratio": conv()}
+    page = show(
+        *(asv_results.run(ratios | torch, env={"FASTBN_NUM_THREADS": n}) for n in ("1", "2"))
+    )
+    rows = page.table("How many times as fast as PyTorch, float32. A dash: not measured.")
+    assert rows[2:] == [["BatchNorm", *["– not measured"] * 2], ["Conv", "4.00", "4.00"]]
+    assert page.table("How many times as fast as NumPy, float32.")[2:] == [
+        ["BatchNorm", "4.00", "4.00"], ["Conv", "4.00", "4.00"],
+    ]  # fmt: skip
 
 
 def test_a_level_that_nobody_set(show):
@@ -319,7 +327,24 @@ def test_history_compares_no_benchmark_with_another_version_of_it(show):
         asv_results.run({"Conv ratio": conv()}, commit="a" * 40, day=1, version="1"),
     )
     assert page.table("Setting: best CPU level, 1 thread. All")[2][-1] == "no case in common"
-    assert page.table("Each layer from the oldest")[1:] == [["Conv", "only the newest"]]
+    assert page.table("Each layer from the oldest")[1:] == [["Conv", "nothing to compare"]]
+
+
+def test_what_the_newest_commit_has_not_measured_is_not_left_out(show):
+    page = show(
+        asv_results.run({"Conv ratio": conv()}, commit="b" * 40, day=2),
+        asv_results.run({"BatchNorm ratio": conv(dtype="float64")}, day=1),
+    )
+    missing = ["not measured"] * 3
+    assert by_layer(page) == {
+        ("BatchNorm 0 cases", "float32"): missing,
+        ("BatchNorm 0 cases", "float64"): missing,
+        ("Conv 2 cases", "float32"): ["4.00× 2.00–8.00×", *missing[1:]],
+        ("Conv 2 cases", "float64"): missing,
+    }
+    assert page.table("Each layer from the oldest")[1:] == [
+        ["BatchNorm", "nothing to compare"], ["Conv", "nothing to compare"],
+    ]  # fmt: skip
 
 
 def test_one_commit_has_no_history(show):
@@ -591,7 +616,7 @@ def test_what_asv_writes_is_read_as_asv_reads_it(tmp_path):
 def drawn(*runs, tmp_path, dtype="float32"):
     folder = asv_results.write(tmp_path / "results", *runs)
     on = _summary.by_machine(_results.read(str(folder)).runs)[0]
-    return _picture.means(on.newest, dtype), _picture.draw(on, dtype)
+    return _picture.means(on, dtype), _picture.draw(on, dtype)
 
 
 def test_bars_of_the_picture(tmp_path):

@@ -73,7 +73,7 @@ def _drawn(results: _results.Results, dtype: str, format: str) -> bytes:
             "for another machine, give its folder",
             file=sys.stderr,
         )
-    if not _picture.means(on.newest, dtype):
+    if not _picture.means(on, dtype):
         raise _options.UserError(f"no {dtype} was measured, so there is no picture of it")
     content = io.BytesIO()
     _picture.save(_picture.draw(on, dtype), content, format)

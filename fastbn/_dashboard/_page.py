@@ -79,7 +79,6 @@ def _head(machines: list[OnMachine]) -> Element:
 
 def _machine(on: OnMachine, results: Results, key: str) -> Element:
     newest = on.newest
-    dtypes = _summary.dtypes([newest])
     runs = on.commits[0].runs
     others = _words.telling(on.settings)
     every = [
@@ -100,10 +99,10 @@ def _machine(on: OnMachine, results: Results, key: str) -> Element:
             f"{_words.day(newest.measured)}. Setting: {_words.setting_name(newest.setting)}. "
             "Geometric means, forward and backward pass.",
         ),
-        tag("div", [_card(newest, quantity, dtypes) for quantity in QUANTITIES], class_="cards"),
-        _strips(newest, dtypes, key),
+        tag("div", [_card(newest, quantity, on.dtypes) for quantity in QUANTITIES], class_="cards"),
+        _strips(on, key),
         tag("h3", "By layer"),
-        _tables.by_layer(newest),
+        _tables.by_layer(on),
         tag("h3", "By CPU level and threads"),
         _tables.by_setting(on),
         _matrices(on),
@@ -144,8 +143,8 @@ def _answer(mean: Mean, quantity: Quantity) -> list[Any]:
     return [tag("strong", shown(mean.value)), [tag("small", line) for line in lines]]
 
 
-def _strips(run: Run, dtypes: list[str], key: str) -> Element:
-    layers = _summary.layers([run])
+def _strips(on: OnMachine, key: str) -> Element:
+    run = on.newest
     numbers = [
         number
         for case in _summary.cases(run)
@@ -157,9 +156,9 @@ def _strips(run: Run, dtypes: list[str], key: str) -> Element:
         tag(
             "div",
             tag("p", _words.dtype_name(dtype), class_="panel"),
-            _charts.strips(run, dtype, layers, scale, f"{key}-strips{i}"),
+            _charts.strips(run, dtype, on.layers, scale, f"{key}-strips{i}"),
         )
-        for i, dtype in enumerate(dtypes)
+        for i, dtype in enumerate(on.dtypes)
     ]
     caption = tag(
         "figcaption",
@@ -177,8 +176,7 @@ def _strips(run: Run, dtypes: list[str], key: str) -> Element:
 def _matrices(on: OnMachine) -> list[Element]:
     if len(on.settings) == 1:
         return []  # it is all in the tables above
-    dtypes = _summary.dtypes(on.commits[0].runs.values())
-    tables = [_tables.matrix(on, quantity, dtype) for quantity in QUANTITIES for dtype in dtypes]
+    tables = [_tables.matrix(on, quantity, dtype) for quantity in QUANTITIES for dtype in on.dtypes]
     return [tag("h3", "By layer, CPU level and threads"), tag("div", tables, class_="pairs")]
 
 

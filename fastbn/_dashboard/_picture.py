@@ -19,8 +19,9 @@ def _torch_and_numpy(run: Run, case: Case) -> float | None:
     return None if ours is None or ratio is None else ours / ratio
 
 
-def means(run: Run, dtype: str) -> dict[str, tuple[Mean, Mean]]:
+def means(on: OnMachine, dtype: str) -> dict[str, tuple[Mean, Mean]]:
     """Layer to how many times as fast as NumPy fastbn and PyTorch are, forward and backward."""
+    run = on.newest
     return {
         layer: (
             _summary.mean(run, NUMPY, layer, dtype),
@@ -28,7 +29,7 @@ def means(run: Run, dtype: str) -> dict[str, tuple[Mean, Mean]]:
                 _torch_and_numpy(run, case) for case in _summary.cases(run, layer, dtype)
             ),
         )
-        for layer in _summary.layers([run])
+        for layer in on.layers
         if _summary.cases(run, layer, dtype)
     }
 
@@ -41,8 +42,7 @@ def draw(on: OnMachine, dtype: str) -> Any:
     matplotlib.figure.Figure
         Not of pyplot.
     """
-    run = on.newest
-    found = means(run, dtype)
+    found = means(on, dtype)
     figure, (axes,) = _plots.panels(None, 8, 1.9 + 0.46 * len(found), 1)
     figure.suptitle(
         f"Speed of fastbn's layers, NumPy = 1\nforward and backward pass, {dtype}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ._results import Case, Machine, Run, Setting
@@ -70,6 +70,21 @@ class OnMachine(NamedTuple):
             return (_natural(setting.level), _natural(setting.threads), measured, setting.others)
 
         return sorted(self.commits[0].runs, key=rank)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of what any commit has: alphabetical, the training step last."""
+        return sorted({case.layer for case in self._cases()}, key=lambda name: (name == STEP, name))
+
+    @property
+    def dtypes(self) -> list[str]:
+        """Those of any commit."""
+        return sorted({case.dtype for case in self._cases()})
+
+    def _cases(self) -> Iterator[Case]:
+        for commit in self.commits:
+            for run in commit.runs.values():
+                yield from run.values
 
     @property
     def newest(self) -> Run:
@@ -142,16 +157,6 @@ def cases(
 def mean(run: Run, quantity: Quantity, layer: str | None = None, dtype: str | None = None) -> Mean:
     """The mean over cases of forward and backward pass."""
     return geometric_mean(number(run, case, quantity) for case in cases(run, layer, dtype))
-
-
-def layers(runs: Iterable[Run]) -> list[str]:
-    """Names of the layers in alphabetical order, and last the training step."""
-    names = {case.layer for run in runs for case in run.values}
-    return sorted(names, key=lambda name: (name == STEP, name))
-
-
-def dtypes(runs: Iterable[Run]) -> list[str]:
-    return sorted({case.dtype for run in runs for case in run.values})
 
 
 class Change(NamedTuple):

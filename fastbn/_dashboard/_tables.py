@@ -43,7 +43,12 @@ def _breakable(name: str) -> list[Any]:
 
 def _worse() -> Element:
     """The mark of what is slower than the peer."""
-    return tag("span", " ▼", tag("span", " slower", class_="hidden"), class_="mark")
+    return tag("span", " ▼", _hidden(" slower"), class_="mark")
+
+
+def _hidden(text: str) -> Element:
+    """For those who listen."""
+    return tag("span", text, class_="hidden")
 
 
 def _shown(number: float, quantity: Quantity) -> str:
@@ -55,7 +60,8 @@ def _number_cell(
 ) -> Element:
     """A number, with its unit unless it is to be bare, and a mark if it is a slower one."""
     if number is None:
-        return tag("td", tag("span", _words.MISSING, class_="missing"))
+        dash = [tag("span", "\N{EN DASH} ", aria_hidden="true"), _hidden(_words.MISSING)]
+        return tag("td", tag("span", dash if bare else _words.MISSING, class_="missing"), more)
     slower = quantity is not LIMIT and number < 1
     shown = _shown(number, quantity)
     text = tag("span", shown.rstrip(" ×%") if bare else shown, _worse() if slower else None)
@@ -72,9 +78,10 @@ def _mean_cell(mean: Mean, quantity: Quantity) -> Element:
     return _number_cell(mean.value, quantity, below)
 
 
-def _by_dtype(name: Sequence[Any], run: Run, layer: str | None = None) -> Element:
+def _by_dtype(
+    name: Sequence[Any], run: Run, dtypes: Sequence[str], layer: str | None = None
+) -> Element:
     """A row of means for every dtype, under one name."""
-    dtypes = _summary.dtypes([run])
     rows = []
     for dtype in dtypes:
         means = [_summary.mean(run, quantity, layer, dtype) for quantity in QUANTITIES]
@@ -88,9 +95,10 @@ def _by_dtype(name: Sequence[Any], run: Run, layer: str | None = None) -> Elemen
 _HEADS = ("dtype", "NumPy", "PyTorch", "Limit")
 
 
-def by_layer(run: Run) -> Element:
+def by_layer(on: OnMachine) -> Element:
     """Means of every layer in every dtype, in one setting."""
-    bodies = [_by_dtype(_breakable(layer), run, layer) for layer in _summary.layers([run])]
+    run, dtypes = on.newest, on.dtypes
+    bodies = [_by_dtype(_breakable(layer), run, dtypes, layer) for layer in on.layers]
     caption = (
         "How many times as fast as NumPy and as PyTorch, and the share of the machine's limit. "
         f"Setting: {_words.setting_name(run.setting)}. Geometric means over the cases of a layer, "
@@ -106,7 +114,7 @@ def by_setting(on: OnMachine) -> Element:
     for setting in on.settings:
         level, *rest = _words.setting_parts(setting, others)
         name = [*_level(level), _small(", ".join(rest))]
-        bodies.append(_by_dtype(name, on.commits[0].runs[setting]))
+        bodies.append(_by_dtype(name, on.commits[0].runs[setting], on.dtypes))
     caption = (
         "How many times as fast as NumPy and as PyTorch, and the share of the machine's limit. "
         "Geometric means over the cases of all layers, forward and backward, and the lowest and "
@@ -136,7 +144,12 @@ def matrix(on: OnMachine, quantity: Quantity, dtype: str) -> Element:
         LIMIT: "Per cent of the machine's limit",
     }[quantity]
     caption = f"{what}, {_words.dtype_name(dtype)}"
-    if all(_summary.mean(runs[s], quantity, dtype=dtype).value is None for s in settings):
+    means = {
+        layer: [_summary.mean(runs[s], quantity, layer, dtype).value for s in settings]
+        for layer in on.layers
+    }
+    measured = [mean is not None for row in means.values() for mean in row]
+    if not any(measured):
         return tag("p", f"{caption}: {_words.MISSING}.", class_="missing")
     others = _words.telling(settings)
     levels = [
@@ -149,25 +162,18 @@ def matrix(on: OnMachine, quantity: Quantity, dtype: str) -> Element:
         tag("tr", tag("th", "threads", scope="row"), threads),
     ]
     rows = [
-        _row(
-            _breakable(layer),
-            *(
-                _number_cell(
-                    _summary.mean(runs[s], quantity, layer, dtype).value, quantity, bare=True
-                )
-                for s in settings
-            ),
-        )
-        for layer in _summary.layers(runs.values())
+        _row(_breakable(layer), *(_number_cell(mean, quantity, bare=True) for mean in row))
+        for layer, row in means.items()
     ]
-    return table(f"{caption}.", head, [tag("tbody", rows)], "matrix")
+    dash = "" if all(measured) else f" A dash: {_words.MISSING}."
+    return table(f"{caption}.{dash}", head, [tag("tbody", rows)], "matrix")
 
 
 def every_case(run: Run, units: dict[str, str]) -> Element:
     """All cases of a run, none left out."""
-    heads = ["Case", "NumPy", "PyTorch", "Rate", "Limit"]
+    heads = ["Case", "NumPy", "PyTorch", "Limit, rate"]
     bodies = []
-    for layer in _summary.layers([run]):
+    for layer in dict.fromkeys(case.layer for case in run.values):
         rows = [tag("tr", tag("th", layer, scope="rowgroup", colspan=len(heads)), class_="group")]
         unit = units.get(layer, "")
         rows += [_case_row(run, case, unit) for case in _summary.cases(run, layer, part=None)]
@@ -181,17 +187,24 @@ def every_case(run: Run, units: dict[str, str]) -> Element:
 
 def _case_row(run: Run, case: Case, unit: str) -> Element:
     cells = []
-    for quantity in (NUMPY, TORCH, RATE, LIMIT):
+    for quantity in QUANTITIES:
         number = _summary.number(run, case, quantity)
         if _summary.failed(run, case, quantity):
             cells.append(tag("td", tag("span", "failed", class_="missing")))
-        elif number is not None and quantity is RATE:
-            cells.append(tag("td", _words.rate(number, unit)))
+        elif quantity is LIMIT:
+            cells.append(_number_cell(number, quantity, _rate(run, case, unit)))
         else:
-            bar = _charts.bar(number) if number is not None and quantity is not LIMIT else None
+            bar = None if number is None else _charts.bar(number)
             cells.append(_number_cell(number, quantity, bar))
     small = f"{_words.dtype_name(case.dtype)}, {_words.part_name(case.part)}"
     return _row([case.name, _small(small)], *cells)
+
+
+def _rate(run: Run, case: Case, unit: str) -> Element | None:
+    rate, limit = (_summary.number(run, case, quantity) for quantity in (RATE, LIMIT))
+    if rate is not None:
+        return _small(_words.rate(rate, unit))
+    return None if limit is None else _small(f"rate {_words.MISSING}")
 
 
 def history(on: OnMachine) -> list[Element]:
@@ -218,7 +231,7 @@ def history(on: OnMachine) -> list[Element]:
     heads = ["Commit", "NumPy", "PyTorch", "Limit", "Newest against it"]
     return [
         table(caption, [_heads(heads)], [tag("tbody", rows)]),
-        _courses([run for _, run in reversed(with_it)]),
+        _courses([run for _, run in reversed(with_it)], on.layers),
     ]
 
 
@@ -228,15 +241,15 @@ def _change_cell(change: _summary.Change) -> Element:
     return _number_cell(change.value, NUMPY, _small(_words.count(change.cases, "case")))
 
 
-def _courses(runs: Sequence[Run]) -> Element:
+def _courses(runs: Sequence[Run], layers: Sequence[str]) -> Element:
     """A line for each layer from the oldest commit to the newest."""
     newest = runs[-1]
     rows = []
-    for layer in _summary.layers([newest]):
+    for layer in layers:
         changes = [_summary.change(run, newest, NUMPY, layer).value for run in runs]
         oldest = next((run for run, n in zip(runs, changes, strict=True) if n is not None), newest)
         if oldest is newest:
-            cells = [tag("td", tag("span", "only the newest", class_="missing"), colspan=2)]
+            cells = [tag("td", tag("span", "nothing to compare", class_="missing"), colspan=2)]
         else:
             since = _summary.change(newest, oldest, NUMPY, layer)
             title = f"Speed-up of {layer} against NumPy from commit to commit"
