@@ -101,7 +101,7 @@ def _machine(on: OnMachine, results: Results, key: str) -> Element:
         ),
         tag("div", [_card(newest, quantity, on.dtypes) for quantity in QUANTITIES], class_="cards"),
         _strips(on, key),
-        tag("h3", "By layer"),
+        tag("h3", "By layer", class_="sheet"),
         _tables.by_layer(on),
         tag("h3", "By CPU level and threads"),
         _tables.by_setting(on),

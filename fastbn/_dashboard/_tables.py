@@ -36,8 +36,8 @@ def _small(text: str) -> Element:
 
 
 def _breakable(name: str) -> list[Any]:
-    """A name in camel case that may break between its words."""
-    first, *rest = re.findall(r"^[^A-Z]+|[A-Z]+[^A-Z]*", name) or [name]
+    """A name that may break between words in camel case, and between the lengths of a shape."""
+    first, *rest = re.split(r"(?<=[a-z])(?=[A-Z])|(?<=\dx)(?=\d)", name)
     return [first, *([tag("wbr"), word] for word in rest)]
 
 
@@ -197,7 +197,7 @@ def _case_row(run: Run, case: Case, unit: str) -> Element:
             bar = None if number is None else _charts.bar(number)
             cells.append(_number_cell(number, quantity, bar))
     small = f"{_words.dtype_name(case.dtype)}, {_words.part_name(case.part)}"
-    return _row([case.name, _small(small)], *cells)
+    return _row([*_breakable(case.name), _small(small)], *cells)
 
 
 def _rate(run: Run, case: Case, unit: str) -> Element | None:
