@@ -1,4 +1,4 @@
-"""Command line: ``fastbn train``, ``run``, ``verify``, ``bench``, ``experiment`` and ``info``."""
+"""Command line: ``fastbn train``, ``run``, ``verify``, ``bench``, ``dashboard`` and the others."""
 
 from __future__ import annotations
 

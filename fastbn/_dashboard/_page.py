@@ -26,9 +26,13 @@ _NOTES = (
     (
         "NumPy",
         "is fastbn.reference: the same layers in plain vectorised NumPy, written as a good student "
-        "of the course writes them. It is no tuned library; NumPy's own matrix product is.",
+        "of the course writes them. It is no tuned library; NumPy's own matrix product is, on as "
+        "many threads as fastbn has.",
     ),
-    ("PyTorch", "is its CPU build, with the forward pass and its autograd for the backward pass."),
+    (
+        "PyTorch",
+        "is its CPU build on as many threads, with its autograd for the backward pass.",
+    ),
     (
         "The limit",
         "is what the machine itself can do, measured in the same run on the same threads: the time "
