@@ -1,4 +1,4 @@
-"""Command line: ``fastbn train``, ``run``, ``verify``, ``bench``, ``experiment`` and ``info``."""
+"""Command line: ``fastbn train``, ``run``, ``verify``, ``bench``, ``dashboard`` and the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import fastbn
 
-from . import _bench, _experiment, _options, _run, _train, _verify
+from . import _bench, _dashboard, _experiment, _options, _run, _train, _verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="print what this build and this machine are")
     info.set_defaults(run=lambda args: fastbn.show_config())
-    for command in (_bench, _experiment, _run, _train, _verify):
+    for command in (_bench, _dashboard, _experiment, _run, _train, _verify):
         command.add_command(commands)
     return parser

@@ -37,7 +37,7 @@ def _files(folder):
 
 
 def test_every_source_is_named():
-    there = {name for name in _files(SOURCE) if re.search(r"\.pyi?$|/py\.typed$", name)}
+    there = {name for name in _files(SOURCE) if re.search(r"\.(pyi?|css)$|/py\.typed$", name)}
     assert {"fastbn/__init__.py", "fastbn/py.typed", "fastbn/layers/_conv.py"} <= there
     assert there == NAMED
 
