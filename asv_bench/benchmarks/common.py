@@ -271,7 +271,7 @@ class StepTracks(Benchmark):
 
     param_names = ("part", "dtype", "case")
     timeout = 900  # of setup_cache: the NumPy reference takes a second a call in places
-    seconds = 0.5  # for each case, at least
+    seconds = 0.25  # for each case, at least
     #: Bump it when cases, clock or reference change what is measured: asv then drops old results.
     version = "1"
 
