@@ -4,7 +4,7 @@ from .common import Wrong, installed, limit_threads, reference
 
 
 class BatchNormExperiment:
-    """The study of batch normalization, small: two trainings of thirty steps."""
+    """The study of batch normalization, small: two trainings of 36 steps."""
 
     param_names = ("impl", "dtype")
     params = (("fastbn", "reference"), ("float32", "float64"))
@@ -25,13 +25,13 @@ class BatchNormExperiment:
             "y_val": rng.integers(10, size=100),
         }
         self.run = lambda epochs: study.run(
-            self.data, num_train=200 * epochs, batch_size=20, epochs=1, dtype=dtype, n_jobs=1
+            self.data, num_train=600, hidden=(100, 100), epochs=epochs, dtype=dtype, n_jobs=1
         )
         losses = []
         for layers in (self.ours, reference):
             self.net.layers = layers
             losses.append([t["loss_history"] for t in self.run(1)["trainings"]])
-        # Ten steps of Adam carry rounding errors on.
+        # Twelve steps of Adam carry rounding errors on.
         if not np.allclose(*losses, rtol=np.finfo(dtype).eps ** 0.5, atol=0):
             raise Wrong(f"losses differ: {np.abs(np.subtract(*losses)).max():.3g}")
         self.net.layers = self.ours if impl == "fastbn" else reference

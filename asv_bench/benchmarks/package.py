@@ -29,7 +29,7 @@ class Import:
         )
         runs = [
             subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-            for _ in range(9)
+            for _ in range(5)
         ]
         return statistics.median(float(run.stdout) for run in runs)
 
