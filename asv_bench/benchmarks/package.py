@@ -60,7 +60,7 @@ class Size:
         wheel = io.BytesIO()
         with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in self.files:
-                archive.write(path, path.name)
+                archive.write(path)
         return wheel.getbuffer().nbytes
 
     track_wheel.unit = "bytes"
