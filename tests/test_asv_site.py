@@ -11,23 +11,14 @@ import http.server
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import browser as chromium
 import pytest
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not installed")
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
-
-CHROMIUM, DRIVER = (
-    next(filter(None, map(shutil.which, names)), None)
-    for names in (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",))
-)
-if not (CHROMIUM and DRIVER):
-    pytest.skip("Chromium and chromedriver are not installed", allow_module_level=True)
+from selenium.webdriver.support.wait import WebDriverWait
 
 SUITE = Path(__file__).parents[1] / "asv_bench"
 RATIO = "layernorm.LayerNormTracks.track_ratio"
@@ -154,51 +145,27 @@ def served(folder):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1280,900",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    service = webdriver.ChromeService(executable_path=DRIVER)
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
+def driver(tmp_path_factory):
+    with chromium.started(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @contextlib.contextmanager
-def opened(browser, address):
+def opened(driver, address):
     """Open a page; afterwards nothing was loaded from elsewhere and the console is empty."""
-    browser.get("about:blank")
-    browser.get_log("performance"), browser.get_log("browser")  # of the page before
-    browser.get(address)
-    yield WebDriverWait(browser, 60)
-    asked = [
-        message["params"]["request"]["url"]
-        for entry in browser.get_log("performance")
-        if (message := json.loads(entry["message"])["message"])["method"]
-        == "Network.requestWillBeSent"
-    ]
+    driver.get("about:blank")
+    chromium.requests(driver), driver.get_log("browser")  # of the page before
+    driver.get(address)
+    yield WebDriverWait(driver, 60)
+    asked = chromium.requests(driver)
     root = address.partition("#")[0]
     assert asked and [url for url in asked if not url.startswith((root, "data:"))] == []
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
 
 
-def drawn(browser, selector):
+def drawn(driver, selector):
     """Pixels of the first canvas that are neither transparent nor white."""
-    return browser.execute_script(
+    return driver.execute_script(
         """
         const canvas = document.querySelector(arguments[0]);
         if (!canvas || !canvas.width) return 0;
@@ -212,40 +179,40 @@ def drawn(browser, selector):
     )
 
 
-def texts(browser, selector):
+def texts(driver, selector):
     return [
-        element.text for element in browser.find_elements("css selector", selector) if element.text
+        element.text for element in driver.find_elements("css selector", selector) if element.text
     ]
 
 
-def test_grid(site, browser):
-    with served(site) as root, opened(browser, root + "#/") as wait:
-        wait.until(lambda _: len(texts(browser, ".benchmark-text")) == 2)
-        assert texts(browser, ".benchmark-group h1") == ["layernorm"]
-        names = texts(browser, ".benchmark-text")
+def test_grid(site, driver):
+    with served(site) as root, opened(driver, root + "#/") as wait:
+        wait.until(lambda _: len(texts(driver, ".benchmark-text")) == 2)
+        assert texts(driver, ".benchmark-group h1") == ["layernorm"]
+        names = texts(driver, ".benchmark-text")
         assert [name.rpartition(".")[2] for name in names] == ["track_ratio", "track_speedup"]
-        wait.until(lambda _: drawn(browser, ".benchmark-plot canvas.flot-base") > 50)
+        wait.until(lambda _: drawn(driver, ".benchmark-plot canvas.flot-base") > 50)
 
 
-def test_graph(site, browser):
+def test_graph(site, driver):
     page = f"#{RATIO}?p-part='both'&p-dtype='float32'"
-    with served(site) as root, opened(browser, root + page) as wait:
-        wait.until(lambda _: drawn(browser, "#main-graph canvas.flot-base") > 200)
-        assert texts(browser, "#title") == [RATIO]
-        legend = " ".join(texts(browser, "#main-graph .legendLabel"))
+    with served(site) as root, opened(driver, root + page) as wait:
+        wait.until(lambda _: drawn(driver, "#main-graph canvas.flot-base") > 200)
+        assert texts(driver, "#title") == [RATIO]
+        legend = " ".join(texts(driver, "#main-graph .legendLabel"))
         for word in ("env-FASTBN_NUM_THREADS-1", "env-FASTBN_NUM_THREADS-2", "part-both"):
             assert word in legend
         assert "part-forward" not in legend  # as the address says
-        assert texts(browser, "#main-graph .flot-y-axis")[0].split()[-1] == "0.400"
-        panels = " ".join(texts(browser, "#graphdisplay-navigation"))
+        assert texts(driver, "#main-graph .flot-y-axis")[0].split()[-1] == "0.400"
+        panels = " ".join(texts(driver, "#graphdisplay-navigation"))
         for word in ("env-FASTBN_NUM_THREADS", "part", "dtype", "case", "layernorm 1024x768"):
             assert word in panels
 
 
-def test_regressions(site, browser):
-    with served(site) as root, opened(browser, root + "#regressions") as wait:
-        wait.until(lambda _: len(texts(browser, "#regressions-body tbody tr")) > 0)
-        rows = texts(browser, "#regressions-body tbody tr")
+def test_regressions(site, driver):
+    with served(site) as root, opened(driver, root + "#regressions") as wait:
+        wait.until(lambda _: len(texts(driver, "#regressions-body tbody tr")) > 0)
+        rows = texts(driver, "#regressions-body tbody tr")
         # Two parts, two dtypes, two cases; none of one thread, and none of the speed-up.
         assert len(rows) == 8 and all(row.startswith(RATIO) for row in rows)
         assert all("2.00x" in row for row in rows)
