@@ -1,4 +1,7 @@
-"""What ``fastbn bench`` runs: the layers on arrays of some shapes, and the same in PyTorch."""
+"""What ``fastbn bench`` and the asv suite run: layers and training steps, the same in PyTorch.
+
+Nothing of fastbn is imported: a case is given the module of layers to run on.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import layers
-
 
 class Case(NamedTuple):
     """A layer on arrays of one shape."""
 
     forward: Callable[[Any], Any]  # (module of layers) -> out, cache
-    backward: str  # its name in a module of layers
+    backward: Callable[[Any, Any], Any] | None  # (module of layers, cache) -> gradients
     dout: np.ndarray
-    torch: Callable[[Any], Any]  # (torch) -> forward, inputs to derive by, dout
+    torch: Callable[[Any], Any] | None  # (torch) -> forward, inputs to derive by
     moved: tuple[int, int] = (0, 0)  # numbers that forward and backward cannot but move
     flops: tuple[int, int] = (0, 0)  # or operations
+    terms: int = 16  # numbers that each result sums, at least: what rounding errors go by
+
+
+class Step(NamedTuple):
+    """A training step of a net on a batch of images: loss, gradients and Adam's update."""
+
+    net: Callable[[Any, str], Any]  # (package of nets, dtype) -> net
+    twin: Callable[[Any], Any]  # (torch) -> the same net there
+    shape: tuple[int, ...] = (50, 3, 32, 32)
+
+    def batch(self, dtype):
+        """Images and their classes."""
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal(self.shape).astype(dtype)
+        return X, rng.integers(10, size=len(X))
 
 
 def _normal(dtype, *shape):
@@ -29,6 +45,7 @@ def _norm(kind, shape, dtype, groups=None):
     x, dout = _normal(dtype, 2, *shape)
     gamma, beta = _normal(dtype, 2, shape[1])
     extra = (groups, {}) if groups else ({"mode": "train"},)
+    statistics = shape[0] * (groups or 1) if groups or kind == "layernorm" else shape[1]
 
     def torch_side(torch):
         xt, g, b = (_tensor(torch, a) for a in (x, gamma, beta))
@@ -43,17 +60,18 @@ def _norm(kind, shape, dtype, groups=None):
 
     return Case(
         lambda module: getattr(module, f"{kind}_forward")(x, gamma, beta, *extra),
-        f"{kind}_backward",
+        lambda module, cache: getattr(module, f"{kind}_backward")(dout, cache),
         dout,
         torch_side,
         moved=(2 * x.size, 3 * x.size),
+        terms=x.size // statistics,
     )
 
 
 def _pool(shape, size, stride, dtype):
     x = _normal(dtype, *shape)
     param = {"pool_height": size, "pool_width": size, "stride": stride}
-    out = layers.max_pool_forward_fast(x, param)[0]
+    dout = _normal(dtype, *shape[:2], *(1 + (n - size) // stride for n in shape[2:]))
 
     def torch_side(torch):
         xt = _tensor(torch, x)
@@ -61,10 +79,10 @@ def _pool(shape, size, stride, dtype):
 
     return Case(
         lambda module: module.max_pool_forward_fast(x, param),
-        "max_pool_backward_fast",
-        _normal(dtype, *out.shape),
+        lambda module, cache: module.max_pool_backward_fast(dout, cache),
+        dout,
         torch_side,
-        moved=(x.size + out.size, x.size + out.size),
+        moved=(x.size + dout.size, x.size + dout.size),
     )
 
 
@@ -77,7 +95,7 @@ def _relu(shape, dtype):
 
     return Case(
         lambda module: module.relu_forward(x),
-        "relu_backward",
+        lambda module, cache: module.relu_backward(dout, cache),
         dout,
         torch_side,
         moved=(2 * x.size, 3 * x.size),
@@ -94,7 +112,7 @@ def _dropout(shape, dtype):
 
     return Case(
         lambda module: module.dropout_forward(x, param),
-        "dropout_backward",
+        lambda module, cache: module.dropout_backward(dout, cache),
         dout,
         torch_side,
         moved=(3 * x.size, 3 * x.size),
@@ -105,17 +123,17 @@ def _conv(shape, filters, size, stride, pad, dtype):
     x, w = _normal(dtype, *shape), _normal(dtype, filters, shape[1], size, size) / 10
     b = _normal(dtype, filters)
     param = {"stride": stride, "pad": pad}
-    out = layers.conv_forward_fast(x, w, b, param)[0]
+    dout = _normal(dtype, len(x), filters, *(1 + (n + 2 * pad - size) // stride for n in shape[2:]))
 
     def torch_side(torch):
         xt, wt, bt = (_tensor(torch, a) for a in (x, w, b))
         return lambda: torch.nn.functional.conv2d(xt, wt, bt, stride, pad), (xt, wt, bt)
 
-    flops = 2 * out.size * shape[1] * size * size
+    flops = 2 * dout.size * shape[1] * size * size
     return Case(
         lambda module: module.conv_forward_fast(x, w, b, param),
-        "conv_backward_fast",
-        _normal(dtype, *out.shape),
+        lambda module, cache: module.conv_backward_fast(dout, cache),
+        dout,
         torch_side,
         flops=(flops, 2 * flops),
     )
@@ -123,6 +141,7 @@ def _conv(shape, filters, size, stride, pad, dtype):
 
 def _affine(N, D, M, dtype):
     x, w, b = _normal(dtype, N, D), _normal(dtype, D, M), _normal(dtype, M)
+    dout = _normal(dtype, N, M)
 
     def torch_side(torch):
         xt, wt, bt = (_tensor(torch, a) for a in (x, w, b))
@@ -130,8 +149,8 @@ def _affine(N, D, M, dtype):
 
     return Case(
         lambda module: module.affine_forward(x, w, b),
-        "affine_backward",
-        _normal(dtype, N, M),
+        lambda module, cache: module.affine_backward(dout, cache),
+        dout,
         torch_side,
         flops=(2 * N * D * M, 4 * N * D * M),
     )
@@ -155,10 +174,66 @@ def _loss(kind, N, C, dtype):
 
     return Case(
         lambda module: getattr(module, f"{kind}_loss")(x, y),
-        "",
+        None,
         x,
         torch_side,
         moved=(2 * x.size, 0),
+    )
+
+
+def _im2col(shape, size, stride, pad, dtype):
+    """Columns, and their sums back in an image; PyTorch's `unfold` has another order."""
+    x = _normal(dtype, *shape)
+    height, width = (1 + (n + 2 * pad - size) // stride for n in shape[2:])
+    dout = _normal(dtype, shape[1] * size * size, height * width * len(x))
+    return Case(
+        lambda module: (module.im2col_cython(x, size, size, pad, stride), None),
+        lambda module, cache: module.col2im_cython(dout, *shape, size, size, pad, stride),
+        dout,
+        None,
+        moved=(x.size + dout.size, x.size + dout.size),
+    )
+
+
+def all_steps():
+    """Name -> training step."""
+
+    def fully_connected_twin(torch):
+        nn, widths = torch.nn, [3 * 32 * 32] + [100] * 5
+        hidden = [
+            layer
+            for a, b in zip(widths, widths[1:], strict=False)
+            for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
+        ]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(100, 10))
+
+    def convolutional_twin(torch):
+        nn = torch.nn
+        return nn.Sequential(
+            nn.Conv2d(3, 32, 7, padding=3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32 * 16 * 16, 100),
+            nn.ReLU(),
+            nn.Linear(100, 10),
+        )
+
+    yield (
+        "step of FullyConnectedNet 5x100 batchnorm N50",
+        Step(
+            lambda nets, dtype: nets.FullyConnectedNet(
+                [100] * 5, normalization="batchnorm", dtype=np.dtype(dtype).type
+            ),
+            fully_connected_twin,
+        ),
+    )
+    yield (
+        "step of ThreeLayerConvNet F32 7x7 N50",
+        Step(
+            lambda nets, dtype: nets.ThreeLayerConvNet(dtype=np.dtype(dtype).type),
+            convolutional_twin,
+        ),
     )
 
 
@@ -194,6 +269,11 @@ def all_cases():
         yield f"relu {_times(shape)}", lambda d, s=shape: _relu(s, d)
     for shape in ((100, 500), (1000, 1000)):
         yield f"dropout {_times(shape)}", lambda d, s=shape: _dropout(s, d)
+    for shape, size, stride, pad in (((50, 3, 32, 32), 3, 1, 1), ((50, 16, 32, 32), 3, 1, 1)):
+        yield (
+            f"im2col {_times(shape)} {size}x{size} s{stride} p{pad}",
+            lambda d, a=(shape, size, stride, pad): _im2col(*a, d),
+        )
     for kind, shape in (
         ("softmax", (100, 10)),
         ("softmax", (1000, 100)),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _bench, _options, _threads, data_utils, optim, reference
+from . import _options, _threads, _timing, data_utils, optim, reference
 from .classifiers.fc_net import FullyConnectedNet
 from .config import show_config
 from .solver import Solver
@@ -232,10 +232,10 @@ def _time_steps(
     X, y = data["X_train"][: args.batch_size], data["y_train"][: args.batch_size]
     rule = getattr(optim, args.optimizer)
     sides = {
-        name: _bench.step_run(net, module, X, y, rule, args.learning_rate)
+        name: _timing.step_run(net, module, X, y, rule, args.learning_rate)
         for name, module in (("fastbn", net.layers), ("reference", reference))
     }
-    medians = _bench.measure(sides, seconds=0.5)
+    medians = _timing.measure(sides, seconds=0.5)
     fast, plain = (medians[name][0] for name in sides)
     return {
         "fastbn": fast,

@@ -350,13 +350,19 @@ def test_bench_prints_the_limit_and_every_case(tmp_path, capsys):
 @pytest.mark.parametrize(
     "only",
     ["layernorm 100", "groupnorm 8x", "pool 16x", "relu 100x", "dropout 100x", "loss 100x",
-     "batchnorm 8x512", "conv 100x3x", "affine 100x"],
+     "batchnorm 8x512", "conv 100x3x", "affine 100x", "im2col 50x3"],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bench_runs_each_kind_of_case(only, dtype, capsys):
     assert bench("--only", only, "--dtype", dtype) == 0
     unit = "GFLOP/s" if only[:2] in ("co", "af") else "GB/s"
     assert capsys.readouterr().out.rstrip().endswith(unit)
+
+
+def test_bench_says_where_torch_has_no_such_function(capsys):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    assert bench("--only", "im2col 50x3", "--peer", "torch") == 0
+    assert capsys.readouterr().out.split()[-2:] == ["-", "-"]
 
 
 def test_bench_sets_the_threads(capsys):

@@ -585,7 +585,7 @@ def test_speed_against_torch():
 def test_speed_resumes(tmp_path, without_torch, monkeypatch):
     first = quick(only="loss", out=tmp_path)
     measured = []
-    monkeypatch.setattr(speed._bench, "measure", lambda sides, seconds: measured.append(sides))
+    monkeypatch.setattr(speed._timing, "measure", lambda sides, seconds: measured.append(sides))
     assert quick(only="loss", out=tmp_path) == first and not measured
     assert quick(only="softmax", out=tmp_path)["cases"] == first["cases"][:1] and not measured
     for change in ({"dtype": "float64"}, {"seconds": 2e-3}):

@@ -1,12 +1,15 @@
-from .common import DTYPES, IMPLS, Layer
+from .common import DTYPES, IMPLS, PARTS, BackwardTimings, Tracks
+
+CASES = ["affine 100x3072x100", "affine 512x1024x1024"]
 
 
-class Affine(Layer):
-    params = (IMPLS, DTYPES, ["100x3072x100", "512x1024x1024"])
+class Affine(BackwardTimings):
+    params = (IMPLS, DTYPES, CASES)
 
-    def prepare(self, rng, dtype, case):
-        N, D, M = map(int, case.split("x"))
-        x = rng.standard_normal((N, D)).astype(dtype)
-        w = (rng.standard_normal((D, M)) / D**0.5).astype(dtype)
-        b = rng.standard_normal(M).astype(dtype)
-        return "affine_forward", "affine_backward", lambda: (x, w, b)
+
+class AffineTracks(Tracks):
+    params = (PARTS, DTYPES, CASES)
+    unit = "GFLOP/s"
+
+    def setup_cache(self):
+        return self.measured()

@@ -1,10 +1,14 @@
-from .common import DTYPES, IMPLS, Layer
+from .common import DTYPES, IMPLS, PARTS, BackwardTimings, Tracks
+
+CASES = ["dropout 100x500", "dropout 1000x1000"]
 
 
-class Dropout(Layer):
-    params = (IMPLS, DTYPES, ["100x500", "1024x1024"])
+class Dropout(BackwardTimings):
+    params = (IMPLS, DTYPES, CASES)
 
-    def prepare(self, rng, dtype, case):
-        x = rng.standard_normal(tuple(map(int, case.split("x")))).astype(dtype)
-        param = {"mode": "train", "p": 0.5, "seed": 0}
-        return "dropout_forward", "dropout_backward", lambda: (x, param)
+
+class DropoutTracks(Tracks):
+    params = (PARTS, DTYPES, CASES)
+
+    def setup_cache(self):
+        return self.measured()

@@ -1,15 +1,14 @@
-from .common import DTYPES, IMPLS, Layer
+from .common import DTYPES, IMPLS, PARTS, BackwardTimings, Tracks
+
+CASES = ["spatial_groupnorm 8x512x7x7 G32", "spatial_groupnorm 32x64x32x32 G8"]
 
 
-class GroupNorm(Layer):
-    params = (IMPLS, DTYPES, ["8x32x14x14", "32x64x32x32"])
+class GroupNorm(BackwardTimings):
+    params = (IMPLS, DTYPES, CASES)
 
-    def prepare(self, rng, dtype, case):
-        shape = tuple(map(int, case.split("x")))
-        x = rng.standard_normal(shape).astype(dtype)
-        gamma, beta = rng.standard_normal((2, 1, shape[1], 1, 1)).astype(dtype)
-        return (
-            "spatial_groupnorm_forward",
-            "spatial_groupnorm_backward",
-            lambda: (x, gamma, beta, 8, {}),
-        )
+
+class GroupNormTracks(Tracks):
+    params = (PARTS, DTYPES, CASES)
+
+    def setup_cache(self):
+        return self.measured()

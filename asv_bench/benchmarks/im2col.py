@@ -1,23 +1,16 @@
-import numpy as np
+from .common import DTYPES, IMPLS, PARTS, BackwardTimings, Tracks
 
-from fastbn import layers, reference
-
-from .common import DTYPES, IMPLS
+CASES = ["im2col 50x3x32x32 3x3 s1 p1", "im2col 50x16x32x32 3x3 s1 p1"]
 
 
-class Im2col:
-    param_names = ("impl", "dtype")
-    params = (IMPLS, DTYPES)
-    SHAPE = (50, 16, 32, 32)
+class Im2col(BackwardTimings):
+    """im2col forward, col2im backward."""
 
-    def setup(self, impl, dtype):
-        self.layers = {"fastbn": layers, "reference": reference}[impl]
-        self.x = np.random.default_rng(0).standard_normal(self.SHAPE).astype(dtype)
-        self.cols = layers.im2col_cython(self.x, 3, 3, 1, 1)
-        np.testing.assert_array_equal(self.cols, reference.im2col_cython(self.x, 3, 3, 1, 1))
+    params = (IMPLS, DTYPES, CASES)
 
-    def time_im2col(self, impl, dtype):
-        self.layers.im2col_cython(self.x, 3, 3, 1, 1)
 
-    def time_col2im(self, impl, dtype):
-        self.layers.col2im_cython(self.cols, *self.SHAPE, 3, 3, 1, 1)
+class Im2colTracks(Tracks):
+    params = (PARTS, DTYPES, CASES)
+
+    def setup_cache(self):
+        return self.measured()

@@ -1,11 +1,14 @@
-from .common import DTYPES, IMPLS, Layer
+from .common import DTYPES, IMPLS, PARTS, BackwardTimings, Tracks
+
+CASES = ["layernorm 100x500", "layernorm 1024x768"]
 
 
-class LayerNorm(Layer):
-    params = (IMPLS, DTYPES, ["16x16", "100x500", "1024x768", "8192x64", "64x4096"])
+class LayerNorm(BackwardTimings):
+    params = (IMPLS, DTYPES, CASES)
 
-    def prepare(self, rng, dtype, case):
-        shape = tuple(map(int, case.split("x")))
-        x = rng.standard_normal(shape).astype(dtype)
-        gamma, beta = rng.standard_normal((2, shape[1])).astype(dtype)
-        return "layernorm_forward", "layernorm_backward", lambda: (x, gamma, beta, {})
+
+class LayerNormTracks(Tracks):
+    params = (PARTS, DTYPES, CASES)
+
+    def setup_cache(self):
+        return self.measured()

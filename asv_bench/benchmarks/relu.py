@@ -1,9 +1,14 @@
-from .common import DTYPES, IMPLS, Layer
+from .common import DTYPES, IMPLS, PARTS, BackwardTimings, Tracks
+
+CASES = ["relu 100x500", "relu 1000x1000"]
 
 
-class ReLU(Layer):
-    params = (IMPLS, DTYPES, ["16x16", "256x1024", "4096x4096"])
+class ReLU(BackwardTimings):
+    params = (IMPLS, DTYPES, CASES)
 
-    def prepare(self, rng, dtype, case):
-        x = rng.standard_normal(tuple(map(int, case.split("x")))).astype(dtype)
-        return "relu_forward", "relu_backward", lambda: (x,)
+
+class ReLUTracks(Tracks):
+    params = (PARTS, DTYPES, CASES)
+
+    def setup_cache(self):
+        return self.measured()

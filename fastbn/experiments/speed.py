@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 
 from .. import (
-    _bench,
     _bench_cases,
     _ext,
     _plots,
     _threads,
+    _timing,
+    classifiers,
     config,
     layers,
     optim,
     reference,
 )
 from .._algorithm import get_conv_algorithm
-from ..classifiers.cnn import ThreeLayerConvNet
-from ..classifiers.fc_net import FullyConnectedNet
 from . import _report, _trainings
 from ._parallel import progress_bar
 from ._store import Store
@@ -43,8 +42,9 @@ _LAYERS = (
     "softmax_loss 1000x100",
     "svm_loss 1000x100",
 )
-_BATCH = 50
 _NAMES = {"reference": "NumPy", "torch": "PyTorch"}
+
+_SIDES = {"fastbn": layers, "reference": reference}
 
 Run = Callable[[], tuple[float, float]]
 
@@ -128,7 +128,7 @@ def run(
         with progress_bar(len(makers), done, "case", progress) as bar:
             for name, make in makers.items():
                 if found[name] is None:
-                    times = _bench.measure(make(dtype, torch), seconds)
+                    times = _timing.measure(make(dtype, torch), seconds)
                     found[name] = {side: list(medians) for side, medians in times.items()}
                     store.save(keys[name], found[name])
                     bar.update(1)
@@ -178,68 +178,24 @@ def cases(only: str = "") -> dict[str, Callable[[str, Any], dict[str, Run]]]:
     def layer(make: Any) -> Callable[[str, Any], dict[str, Run]]:
         def sides(dtype: str, torch: Any) -> dict[str, Run]:
             case = make(dtype)
-            runs = {
-                "fastbn": _bench.numpy_run(case, layers),
-                "reference": _bench.numpy_run(case, reference),
-            }
-            return {**runs, "torch": _bench.torch_run(case, torch)} if torch else runs
+            runs = {name: _timing.numpy_run(case, module) for name, module in _SIDES.items()}
+            return {**runs, "torch": _timing.torch_run(case, torch)} if torch else runs
 
         return sides
 
+    def step(step: Any) -> Callable[[str, Any], dict[str, Run]]:
+        return lambda dtype, torch: _timing.steps(
+            step, dtype, classifiers, optim.adam, _SIDES, torch
+        )
+
     makers = {
         **{name: layer(bench[name]) for name in _LAYERS},
-        f"step of FullyConnectedNet 5x100 batchnorm N{_BATCH}": _fully_connected_step,
-        f"step of ThreeLayerConvNet F32 7x7 N{_BATCH}": _convolutional_step,
+        **{name: step(training) for name, training in _bench_cases.all_steps()},
     }
     chosen = {name: make for name, make in makers.items() if only in name}
     if not chosen:
         raise ValueError(f"only must be in the name of a case ({'; '.join(makers)}); got {only!r}")
     return chosen
-
-
-def _fully_connected_step(dtype: str, torch: Any) -> dict[str, Run]:
-    net = FullyConnectedNet([100] * 5, normalization="batchnorm", dtype=dtype)
-
-    def twin() -> Any:
-        nn, widths = torch.nn, [3 * 32 * 32] + [100] * 5
-        hidden = [
-            layer
-            for a, b in zip(widths, widths[1:], strict=False)
-            for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
-        ]
-        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(100, 10))
-
-    return _steps(net, twin, dtype, torch)
-
-
-def _convolutional_step(dtype: str, torch: Any) -> dict[str, Run]:
-    net = ThreeLayerConvNet(dtype=dtype)
-
-    def twin() -> Any:
-        nn = torch.nn
-        return nn.Sequential(
-            nn.Conv2d(3, 32, 7, padding=3),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(32 * 16 * 16, 100),
-            nn.ReLU(),
-            nn.Linear(100, 10),
-        )
-
-    return _steps(net, twin, dtype, torch)
-
-
-def _steps(net: Any, twin: Callable[[], Any], dtype: str, torch: Any) -> dict[str, Run]:
-    """Loss, gradients and Adam on a batch of images, by each side."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((_BATCH, 3, 32, 32)).astype(dtype)
-    y = rng.integers(10, size=_BATCH)
-    runs = {
-        name: _bench.step_run(net, module, X, y, optim.adam, 1e-3)
-        for name, module in (("fastbn", layers), ("reference", reference))
-    }
-    return {**runs, "torch": _bench.torch_step_run(twin(), X, y, torch)} if torch else runs
 
 
 def _ratios(result: dict[str, Any], peer: str) -> list[float]:
