@@ -47,7 +47,7 @@
 #define FB_DX 3
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #define FB_INLINE static inline __attribute__((always_inline))
 #define FB_ALONE static __attribute__((noinline))  /* all registers are for the tile */
 #else
@@ -63,7 +63,7 @@
 #define FB_UNROLL
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #define FB_VECTOR(T, V) \
     typedef T V __attribute__((vector_size(FB_BYTES), aligned(sizeof(T)), may_alias)); \
     static inline V V##_load(const T *p) { return *(const V *)p; } \
