@@ -68,7 +68,10 @@ def main(paths):
     failed = False
     for path in map(Path, paths):
         problems = list((check_wheel if path.suffix == ".whl" else check_sdist)(path))
-        print(f"{path.name}: {path.stat().st_size} bytes;", "\n  ".join(problems or ["as it should be"]))
+        print(
+            f"{path.name}: {path.stat().st_size} bytes;",
+            "\n  ".join(problems or ["as it should be"]),
+        )
         failed |= bool(problems)
     return failed
 
