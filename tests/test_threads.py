@@ -498,3 +498,28 @@ for worker in workers:
 @needs_fork
 def test_a_child_forked_while_threads_compute(tmp_path):
     _run(FORK_AMONG_THREADS, tmp_path)
+
+
+TWO_RUNTIMES = (
+    STEPS
+    + """
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
+
+# scikit-learn's wheels bring an OpenMP runtime of their own, and so do fastbn's.
+runtimes = {info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp"}
+assert any("scikit_learn" in path for path in runtimes) or len(runtimes) == 1, runtimes
+table = rng.standard_normal((2000, 5))
+model = HistGradientBoostingClassifier(max_iter=2)
+for _ in range(3):
+    model.fit(table, table[:, 0] > 0)
+    assert results() == expected
+with threadpool_limits(1):
+    assert fastbn.get_num_threads() == 1
+    assert results() == expected
+"""
+)
+
+
+def test_beside_another_openmp_runtime(tmp_path):
+    _run(TWO_RUNTIMES, tmp_path)
