@@ -26,7 +26,12 @@ class Operation(NamedTuple):
         """(out, *gradients) of `module`'s two functions; `dout` makes the upstream gradient."""
         out, cache = getattr(module, self.forward)(*arguments.values())
         gradients = getattr(module, self.backward)(dout(out), cache)
-        return out, *(gradients if isinstance(gradients, tuple) else (gradients,))
+        return out, *as_tuple(gradients)
+
+
+def as_tuple(results):
+    """What a function returns, as a tuple."""
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _names(pattern, variants):

@@ -355,9 +355,30 @@ def test_import_is_silent_and_light():
     )
     assert result.returncode == 0 and result.stdout == ""
     imported = set(json.loads(result.stderr))
-    heavy = {"matplotlib", "tqdm", "sklearn", "scipy", "torch", "PIL", "imageio", "IPython"}
+    heavy = {
+        "matplotlib",
+        "tqdm",
+        "sklearn",
+        "scipy",
+        "joblib",
+        "torch",
+        "PIL",
+        "imageio",
+        "IPython",
+    }
     assert not imported & heavy
     assert {"fastbn", "numpy"} <= imported
+
+
+def test_import_brings_little_of_the_standard_library():
+    result = _python(
+        "import sys, json, numpy; before = set(sys.modules); import fastbn\n"
+        "json.dump(sorted(set(sys.modules) - before), sys.stderr)"
+    )
+    assert result.returncode == 0
+    brought = {name for name in json.loads(result.stderr) if not name.startswith("fastbn")}
+    slow = {"html", "importlib.resources", "tempfile", "urllib.parse", "shutil", "http", "asyncio"}
+    assert not brought & slow
 
 
 # Arrays

@@ -4,6 +4,7 @@ import concurrent.futures
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import operations
@@ -11,7 +12,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import fastbn
-from fastbn import _ext, _threads, layers
+from fastbn import _ext, _memory, _threads, layers
+from fastbn.classifiers.cnn import ThreeLayerConvNet
+from fastbn.classifiers.fc_net import FullyConnectedNet
 
 COUNTS = (1, 2, 3, 5, 16)
 
@@ -100,12 +103,11 @@ def _results(name, arguments):
     returned = getattr(layers, name)(*arguments)
     backwards = _backwards(name, arguments)
     if not backwards:
-        return list(returned) if isinstance(returned, tuple) else [returned]
+        return list(operations.as_tuple(returned))
     out, cache = returned
     results = [out]
     for backward in backwards:
-        gradients = getattr(layers, backward)(np.cos(out), cache)
-        results += gradients if isinstance(gradients, tuple) else [gradients]
+        results += operations.as_tuple(getattr(layers, backward)(np.cos(out), cache))
     for param in arguments:
         if isinstance(param, dict):
             results += [v for v in param.values() if isinstance(v, np.ndarray)]
@@ -168,6 +170,138 @@ def test_concurrent_python_threads():
     expected = [_results(name, list(arguments())) for name, arguments in BIG]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert all(pool.map(run, range(2 * len(BIG))))
+
+
+THE_GIL = """
+import importlib, pkgutil, sys
+
+enabled = getattr(sys, "_is_gil_enabled", lambda: True)
+import numpy
+before = enabled()
+import fastbn
+from fastbn import _ext
+
+for level in _ext.available_levels():
+    _ext.use_level(level)
+for module in pkgutil.walk_packages(fastbn.__path__, "fastbn."):
+    if not module.name.endswith("__main__") and "._ext._" not in module.name:
+        importlib.import_module(module.name)
+assert len([name for name in sys.modules if name.startswith("fastbn._ext._")]) > 10
+assert enabled() is before
+"""
+
+
+def test_importing_fastbn_does_not_bring_the_gil_back(tmp_path):
+    # Where there is no other interpreter nothing can change; CI has a free-threaded one.
+    _run(THE_GIL, tmp_path)
+
+
+def _at_once(count, function):
+    """[function(0), ..., function(count - 1)], each in a thread, all of them let go together."""
+    start = threading.Barrier(count)
+
+    def call(i):
+        start.wait()
+        return function(i)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(call, range(count)))
+
+
+@pytest.mark.parametrize("operation", operations.OPERATIONS, ids=operations.operation_id)
+def test_threads_share_arguments_and_caches(operation, monkeypatch):
+    monkeypatch.setattr(_threads, "SMALL", 0)
+    fastbn.set_num_threads(2)
+    forward, backward = getattr(layers, operation.forward), getattr(layers, operation.backward)
+    arguments = operation.arguments(np.random.default_rng(231))
+
+    def call():
+        # What a forward pass writes, running statistics and seeds, belongs to who calls.
+        own = [dict(a) if isinstance(a, dict) else a for a in arguments.values()]
+        return forward(*own)
+
+    def bits(out, cache):
+        gradients = backward(np.cos(out), cache)
+        return [np.asarray(g).tobytes() for g in (out, *operations.as_tuple(gradients))]
+
+    out, cache = call()
+    expected = bits(out, cache)
+    if operation.forward == "dropout_forward":  # draws from NumPy's stream, one for all threads
+        results = _at_once(4, lambda i: [bits(out, cache) for _ in range(10)])
+    else:
+        results = _at_once(4, lambda i: [bits(*call()) for _ in range(5)] + [bits(out, cache)] * 5)
+    assert all(result == expected for each in results for result in each)
+
+
+@pytest.mark.parametrize("name", sorted(operations.OTHERS))
+def test_threads_share_arguments_of_what_has_no_backward(name):
+    arguments = operations.OTHERS[name](np.random.default_rng(231)).values()
+
+    def bits():
+        return [
+            np.asarray(r).tobytes() for r in operations.as_tuple(getattr(layers, name)(*arguments))
+        ]
+
+    expected = bits()
+    assert all(
+        r == expected for each in _at_once(4, lambda i: [bits() for _ in range(10)]) for r in each
+    )
+
+
+def test_threads_share_nets():
+    X, y = _normal(6, 3, 8, 8), np.arange(6) % 3
+    small = {"num_classes": 3, "reg": 0.1, "dtype": np.float64}
+    nets = [
+        FullyConnectedNet([9, 7], input_dim=3 * 8 * 8, normalization="layernorm", **small),
+        ThreeLayerConvNet((3, 8, 8), num_filters=4, filter_size=3, hidden_dim=5, **small),
+    ]
+
+    def bits(net):
+        loss, gradients = net.loss(X, y)
+        return [loss, *(gradients[name].tobytes() for name in sorted(gradients))]
+
+    for net in nets:
+        expected = bits(net)
+        for each in _at_once(4, lambda i, net=net: [bits(net) for _ in range(5)]):
+            assert each == [expected] * 5
+
+
+def test_a_lazy_array_is_one_for_all_threads():
+    x = _normal(2, 3, 6, 5)
+    _, cache = layers.conv_forward_im2col(
+        x, _normal(4, 3, 3, 3), _normal(4), {"stride": 1, "pad": 1}
+    )
+    columns = _at_once(8, lambda i: np.asarray(cache[-1]))
+    assert all(array is columns[0] for array in columns)
+
+
+def test_threads_share_the_memory_that_is_kept():
+    sizes = (9000, 20000, 60000, 300000)
+
+    def work(i):
+        rng = np.random.default_rng(i)
+        kept = []
+        for _ in range(300):
+            array = _memory.empty((int(rng.choice(sizes)),), np.dtype(float))
+            array[:] = i  # a block handed out twice would show another's number
+            kept.append(array)
+            if len(kept) > 4:
+                kept.pop(int(rng.integers(5)))
+            if i == 0:
+                fastbn.set_reuse_limit(int(rng.choice([0, 1 << 20, 1 << 24])))
+            assert _ext.memory.held_now() >= 0
+            if not all((array == i).all() for array in kept):
+                return False
+        return True
+
+    limit = _ext.memory.get_limit()
+    try:
+        assert all(_at_once(4, work))
+        assert _ext.memory.held_now() <= _ext.memory.get_limit()
+        fastbn.set_reuse_limit(0)
+        assert _ext.memory.held_now() == 0
+    finally:
+        fastbn.set_reuse_limit(limit)
 
 
 def test_set_and_get():
@@ -332,3 +466,60 @@ def test_forked_child_computes(tmp_path):
 @needs_fork
 def test_pool_of_forked_children_computes(tmp_path):
     _run(POOL, tmp_path)
+
+
+FORK_AMONG_THREADS = """
+import os, signal, threading
+import numpy as np
+from fastbn import layers
+
+x = np.ones(50000)
+done = threading.Event()
+
+def work():
+    while not done.is_set():
+        layers.relu_forward(x)
+
+workers = [threading.Thread(target=work) for _ in range(3)]
+for worker in workers:
+    worker.start()
+for _ in range(40):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(0 if (layers.relu_forward(x)[0] == 1).all() else 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+done.set()
+for worker in workers:
+    worker.join()
+"""
+
+
+@needs_fork
+def test_a_child_forked_while_threads_compute(tmp_path):
+    _run(FORK_AMONG_THREADS, tmp_path)
+
+
+TWO_RUNTIMES = (
+    STEPS
+    + """
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
+
+# scikit-learn's wheels bring an OpenMP runtime of their own, and so do fastbn's.
+runtimes = {info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp"}
+assert any("scikit_learn" in path for path in runtimes) or len(runtimes) == 1, runtimes
+table = rng.standard_normal((2000, 5))
+model = HistGradientBoostingClassifier(max_iter=2)
+for _ in range(3):
+    model.fit(table, table[:, 0] > 0)
+    assert results() == expected
+with threadpool_limits(1):
+    assert fastbn.get_num_threads() == 1
+    assert results() == expected
+"""
+)
+
+
+def test_beside_another_openmp_runtime(tmp_path):
+    _run(TWO_RUNTIMES, tmp_path)

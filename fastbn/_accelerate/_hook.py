@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import im2col_cython
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:  # importlib.abc brings pathlib, tempfile, urllib and more: a third of all that is imported
+    Loader = MetaPathFinder = object
 
 
 class _Extension(Loader):
     """The course's compiled module, with our functions."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None  # an ordinary module
 
     def exec_module(self, module: ModuleType) -> None:
         names = ("im2col_cython", "col2im_cython", "col2im_6d_cython")

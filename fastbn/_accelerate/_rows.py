@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import textwrap
 from itertools import groupby
 from typing import NamedTuple
@@ -58,6 +57,8 @@ def text(target: str, rows: list[Row]) -> str:
 
 def as_html(target: str, rows: list[Row]) -> str:
     """A table for a notebook."""
+    import html  # with its table of entities, for notebooks alone
+
     names, remarks = _by_module(rows)
     cell = '<td style="text-align: left">'
     body = "".join(

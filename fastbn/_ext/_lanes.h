@@ -30,7 +30,7 @@ enum fb_terms { FB_SUM, FB_SQUARES, FB_PRODUCTS, FB_WEIGHTED };
     }
 #define FB_ONE(p) (*(p))
 
-#if defined(__GNUC__)
+#if FB_VECTORS
 static const int32_t fb_tail[32] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 

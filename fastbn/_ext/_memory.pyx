@@ -126,13 +126,15 @@ cdef void *_malloc(void *ctx, size_t size) noexcept nogil:
 
 cdef void _free(void *ctx, void *data, size_t size) noexcept nogil:
     global count, held_bytes
-    cdef size_t most = limit
+    cdef size_t most
     cdef size_t *block
     cdef size_t *oldest = NULL
     cdef bint kept = False
     if data == NULL:
         return
     block = <size_t *>(<char *>data - LINE)
+    with lock:
+        most = limit
     if MINIMUM <= block[0] <= most:
         _evict(most - block[0])
         with lock:
@@ -226,14 +228,17 @@ FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
 def set_limit(size_t size):
     """Hold at most `size` bytes of released blocks from now on."""
     global limit
-    limit = size
+    with lock:
+        limit = size
     _evict(size)
 
 
 def held_now():
     """Bytes of the released blocks that are held."""
-    return held_bytes
+    with lock:
+        return held_bytes
 
 
 def get_limit():
-    return limit
+    with lock:
+        return limit

@@ -29,7 +29,7 @@ cdef extern from *:
             V##_store(out, acc[0]); \\
             return out[0]; \\
         }
-    #if defined(__GNUC__)
+    #if FB_VECTORS
     FASTBN_FMA(float, fb_vf, fastbn_fma_f)
     FASTBN_FMA(double, fb_vd, fastbn_fma_d)
     #else

@@ -14,18 +14,18 @@
 #define FASTBN_WIDTH 1024 /* numbers of a line of parameters or sums */
 
 typedef union {
-  float f32[FASTBN_CHUNK / 4];
+  _Alignas(64) float f32[FASTBN_CHUNK / 4];
   double f64[FASTBN_CHUNK / 8];
-} __attribute__((aligned(64))) fastbn_chunk;
+} fastbn_chunk;
 
 /* Compilers align arrays of their own to 16 bytes, and then most wide loads touch two lines. */
 typedef union {
-  float f32[FASTBN_WIDTH];
+  _Alignas(64) float f32[FASTBN_WIDTH];
   double f64[FASTBN_WIDTH];
-} __attribute__((aligned(64))) fastbn_line;
+} fastbn_line;
 
 /* Asks for a line that is wanted soon; `at` need not be a valid address. */
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #define fastbn_prefetch(at) __builtin_prefetch(at)
 #else
 #define fastbn_prefetch(at) ((void)(at))

@@ -47,7 +47,17 @@
 #define FB_DX 3
 #endif
 
-#if defined(__GNUC__)
+/* Whether there are vector types; -DFB_VECTORS=0 goes without, as compilers that have none must.
+ * Clang has them under Windows too, where it does not call itself GNU C. */
+#ifndef FB_VECTORS
+#if defined(__GNUC__) || defined(__clang__)
+#define FB_VECTORS 1
+#else
+#define FB_VECTORS 0
+#endif
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
 #define FB_INLINE static inline __attribute__((always_inline))
 #define FB_ALONE static __attribute__((noinline))  /* all registers are for the tile */
 #else
@@ -63,7 +73,7 @@
 #define FB_UNROLL
 #endif
 
-#if defined(__GNUC__)
+#if FB_VECTORS
 #define FB_VECTOR(T, V) \
     typedef T V __attribute__((vector_size(FB_BYTES), aligned(sizeof(T)), may_alias)); \
     static inline V V##_load(const T *p) { return *(const V *)p; } \
@@ -177,7 +187,8 @@ static inline void fb_vd_fold(const double *lanes, double *sums)
     static V V##_set(T s) { \
         V v; for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) v.lane[l] = s; return v; } \
     static V V##_add(V a, V b) { \
-        for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) a.lane[l] += b.lane[l]; return a; } \
+        for (size_t l = 0; l < FB_BYTES / sizeof(T); l++) a.lane[l] += b.lane[l]; \
+        return a; } \
     static void V##_turn(const T *const *row, ptrdiff_t p, T *to, ptrdiff_t width) { \
         for (int s = 0; s < 4; s++) for (int i = 0; i < 4; i++) to[s * width + i] = row[i][p + s]; } \
     static void V##_part(const T *x, T *even, T *odd) { \

@@ -15,7 +15,7 @@
 
 #include "_tile.h"
 
-#if defined(__GNUC__)
+#if FB_VECTORS
 typedef fb_vf fb_wv;
 #define FB_WLOAD(p) fb_vf_load(p)
 #define FB_WSTORE(p, v) fb_vf_store(p, v)

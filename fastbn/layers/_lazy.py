@@ -20,6 +20,8 @@ class LazyArray(NDArrayOperatorsMixin):
     backward functions look there, until somebody has used the array and may have changed it.
     """
 
+    _array = None
+
     @staticmethod
     def source_of(value: Any) -> Any:
         """The source of a LazyArray that nobody has used; None of anything else."""
@@ -29,12 +31,12 @@ class LazyArray(NDArrayOperatorsMixin):
 
     def __init__(self, compute: Callable[[], Any], source: Any = None) -> None:
         object.__setattr__(self, "_compute", compute)
-        object.__setattr__(self, "_array", None)
         object.__setattr__(self, "_source", source)
 
     def _value(self) -> Any:
         if self._array is None:
-            object.__setattr__(self, "_array", self._compute())
+            # Of several threads that come here at once the first to be done is kept, for all.
+            vars(self).setdefault("_array", self._compute())
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
