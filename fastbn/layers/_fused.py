@@ -144,7 +144,7 @@ def _fusible(*arrays):
 def _beta(dout, cache, relu_cache):
     """beta, if the relu was fused and its gradient can be: None says to go by relu's cache."""
     source = LazyArray.source_of(relu_cache)
-    if source is None:
+    if source is None or not hasattr(cache, "gamma"):  # a cache of another function, say
         return None
     gamma, beta = source
     if getattr(dout, "dtype", None) is not beta.dtype or not (gamma == cache.gamma).all():
