@@ -233,7 +233,11 @@ def _prepare(
             ) from None
     new = {**defaults, **config}
     for name in defaults:
-        _number(new, name)
+        value = _number(new, name)
+        if name in ("beta1", "beta2") and not 0 <= value <= 1:
+            raise ValueError(f"config[{name!r}] must be from 0 to 1; got {value}")
+        if name == "t" and not value >= 0:
+            raise ValueError(f"config['t'] must be at least 0, a count of steps; got {value}")
     for name in states:
         state = w if new.get(name) is None else np.asarray(new[name])
         if state.shape != w.shape:

@@ -1,8 +1,9 @@
-"""The long run of `fuzzing.py`: ``python tests/fuzz.py STATE.json --calls 1000000``.
+"""The long run of `fuzzing.py`: ``python tests/fuzz.py STATE.json --seeds 1000000``.
 
-Blocks of calls run in processes of their own, on every CPU level in turn, so that a crash or a hang
-is a finding with its seed and not the end. STATE.json is written after each block; the same command
-goes on from it. ``--one SEED`` repeats a call in this process, for a debugger.
+A seed is a call, or two where there is a backward pass. Blocks of seeds run in processes of their
+own, on every CPU level in turn, so that a crash or a hang is a finding with its seed and not the
+end. STATE.json is written after each block; the same command goes on from it. ``--one SEED`` repeats
+a seed in this process, for a debugger.
 """
 
 import argparse
@@ -25,6 +26,7 @@ def run_block(first, count, seconds, fault):
     """In a child: a line for every call, before it and after it."""
     import fuzzing
 
+    import fastbn
     from fastbn import _threads
 
     try:
@@ -34,27 +36,26 @@ def run_block(first, count, seconds, fault):
     except (ImportError, ValueError):
         pass
     _threads.SMALL = 0  # threads however little work there is
-    for seed in range(first, first + count):
-        print(json.dumps({"seed": seed}), flush=True)
-        faulthandler.dump_traceback_later(seconds, exit=True)
-        if fault == f"crash:{seed}":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if fault == f"hang:{seed}":
-            time.sleep(60)
-        fuzzer = fuzzing.Fuzzer(random.Random(seed))
-        try:
-            with fuzzing.settings_kept(seed % 5 + 1):
-                outcome = fuzzer.step()
-        except Exception as error:
-            report = {"called": fuzzer.called, "error": f"{type(error).__name__}: {error}"}
-            print(json.dumps(report), flush=True)
-        else:
-            print(json.dumps({"outcome": outcome}), flush=True)
-        faulthandler.cancel_dump_traceback_later()
+    with fuzzing.settings_kept():
+        for seed in range(first, first + count):
+            print(json.dumps({"seed": seed}), flush=True)
+            faulthandler.dump_traceback_later(seconds, exit=True)
+            if fault == f"crash:{seed}":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if fault == f"hang:{seed}":
+                time.sleep(60)
+            fastbn.set_num_threads(seed % 5 + 1)
+            fuzzer = fuzzing.Fuzzer(random.Random(seed))
+            try:
+                report = {"outcome": fuzzer.step()}
+            except Exception as error:
+                report = {"called": fuzzer.called, "error": f"{type(error).__name__}: {error}"}
+            print(json.dumps({**report, "calls": fuzzer.calls}), flush=True)
+            faulthandler.cancel_dump_traceback_later()
 
 
 def child(first, count, seconds, level, fault):
-    """Outcomes and findings of a block; after a crash it goes on with the next call."""
+    """Outcomes and findings of a block; after a crash it goes on with the next seed."""
     outcomes, findings = collections.Counter(), []
     end = first + count
     while first < end:
@@ -71,10 +72,10 @@ def child(first, count, seconds, level, fault):
             report = json.loads(line)
             if "seed" in report:
                 seed = report["seed"]
-            elif "outcome" in report:
-                outcomes[report["outcome"]] += 1
-            else:
-                outcomes["finding"] += 1
+                continue
+            outcomes["calls"] += report["calls"]
+            outcomes[report.get("outcome", "finding")] += 1
+            if "error" in report:
                 findings.append({"seed": seed, "level": level, **report})
         if done.returncode == 0:
             break
@@ -93,11 +94,11 @@ def child(first, count, seconds, level, fault):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("state", type=Path)
-    parser.add_argument("--calls", type=int, default=1_000_000)
-    parser.add_argument("--block", type=int, default=5000, help="calls of a process")
+    parser.add_argument("--seeds", type=int, default=1_000_000)
+    parser.add_argument("--block", type=int, default=5000, help="seeds of a process")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="longest call")
-    parser.add_argument("--one", type=int, metavar="SEED", help="make this call only, here")
+    parser.add_argument("--one", type=int, metavar="SEED", help="this seed only, here")
     parser.add_argument("--fault", default="", help="crash:SEED or hang:SEED, to test this script")
     args = parser.parse_args()
     if args.one is not None:
@@ -111,11 +112,11 @@ def main():
     state = {"blocks": {}, "outcomes": {}, "findings": []}
     if args.state.exists():
         state = json.loads(args.state.read_text())
-    todo = [n for n in range(0, args.calls, args.block) if str(n) not in state["blocks"]]
+    todo = [n for n in range(0, args.seeds, args.block) if str(n) not in state["blocks"]]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         jobs = {}
         for first in todo:
-            count = min(args.block, args.calls - first)
+            count = min(args.block, args.seeds - first)
             level = levels[first // args.block % len(levels)]
             jobs[pool.submit(child, first, count, args.seconds, level, args.fault)] = first, count
         for job in concurrent.futures.as_completed(jobs):
@@ -128,7 +129,7 @@ def main():
             state["findings"] += findings
             with atomic_write(args.state) as file:
                 file.write(json.dumps(state, indent=1).encode())
-            print(sum(state["blocks"].values()), state["outcomes"], flush=True)
+            print(sum(state["blocks"].values()), "seeds", state["outcomes"], flush=True)
     for finding in state["findings"]:
         print(finding)
     return 1 if state["findings"] else 0
