@@ -2,8 +2,8 @@
 
 A seed is a call, or two where there is a backward pass. Blocks of seeds run in processes of their
 own, on every CPU level in turn, so that a crash or a hang is a finding with its seed and not the
-end. STATE.json is written after each block; the same command goes on from it. ``--one SEED`` repeats
-a seed in this process, for a debugger.
+end. STATE.json is written after each block; the same command goes on from it, and first tries
+again what it had found. ``--one SEED`` repeats a seed in this process, for a debugger.
 """
 
 import argparse
@@ -112,6 +112,9 @@ def main():
     state = {"blocks": {}, "outcomes": {}, "findings": []}
     if args.state.exists():
         state = json.loads(args.state.read_text())
+        before, state["findings"] = state["findings"], []
+        for finding in before:
+            state["findings"] += child(finding["seed"], 1, args.seconds, finding["level"], "")[1]
     todo = [n for n in range(0, args.seeds, args.block) if str(n) not in state["blocks"]]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         jobs = {}

@@ -646,7 +646,7 @@ class Fuzzer:
         finite &= np.isfinite(a)
         scale = max(1.0, float(np.abs(e[finite]).max(initial=0)))
         if "norm" in self.called or "_bn_" in self.called or "_ln_" in self.called:
-            # 1 / sqrt(1e-5) is what a variance of 0 makes of rounding errors in x; dgamma sums them.
+            # 1 / sqrt(1e-5): what a variance of 0 makes of rounding errors in x, which dgamma sums
             scale *= 3160
         np.testing.assert_allclose(a[finite], e[finite], rtol=0, atol=3000 * eps * scale)
 
