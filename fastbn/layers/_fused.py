@@ -106,6 +106,7 @@ def relu_pool_backward(dout, cache):
 def _pooled(dout, pool_cache):
     """What was pooled before the relu, and pooling's cache; None if the parts must do it."""
     method, entries = _check.unpack(pool_cache, 2, "conv_relu_pool_forward")
+    entries = _check.unpack(entries, 3, "conv_relu_pool_forward")
     sources = [LazyArray.source_of(e) for e in entries[: 2 if method == "reshape" else 3]]
     if None in sources or getattr(dout, "dtype", None) is not sources[0][0].dtype:
         return None
