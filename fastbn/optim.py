@@ -70,9 +70,11 @@ def sgd(
     Raises
     ------
     ValueError
-        If `dw` does not broadcast to the shape of `w`.
+        If `dw` does not broadcast to the shape of `w`, or a number or state of `config` is out of
+        range or shape.
     TypeError
-        If `config` is not a dict, or a hyperparameter is not a number.
+        If `w` is not an array of floats, `dw` or a state does not hold real numbers, `config` is
+        not a dict, or a hyperparameter is not a number.
 
     Examples
     --------
@@ -84,8 +86,11 @@ def sgd(
     >>> config
     {'learning_rate': 0.01}
     """
-    dw, config = _prepare(w, dw, config, learning_rate=1e-2)
-    w -= _number(config, "learning_rate") * dw
+    if isinstance(w, np.ndarray) and not w.flags.writeable:
+        raise ValueError("w must be writeable, since it is updated in place; it is read-only")
+    dw, config, new = _prepare(w, dw, config, learning_rate=1e-2)
+    w -= _number(new, "learning_rate") * dw
+    config.update(new)
     return w, config
 
 
@@ -115,9 +120,11 @@ def sgd_momentum(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple
     Raises
     ------
     ValueError
-        If `dw` does not broadcast to the shape of `w`.
+        If `dw` does not broadcast to the shape of `w`, or a number or state of `config` is out of
+        range or shape.
     TypeError
-        If `config` is not a dict, or a hyperparameter is not a number.
+        If `w` is not an array of floats, `dw` or a state does not hold real numbers, `config` is
+        not a dict, or a hyperparameter is not a number.
 
     Examples
     --------
@@ -131,11 +138,12 @@ def sgd_momentum(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple
     >>> config["velocity"]
     array([-1.5])
     """
-    dw, config = _prepare(w, dw, config, learning_rate=1e-2, momentum=0.9)
-    velocity = _number(config, "momentum") * _state(config, "velocity", w)
-    velocity = velocity - _number(config, "learning_rate") * dw
-    config["velocity"] = velocity
-    return w + velocity, config
+    dw, config, new = _prepare(w, dw, config, "velocity", learning_rate=1e-2, momentum=0.9)
+    velocity = _number(new, "momentum") * _state(new, "velocity", w)
+    velocity = velocity - _number(new, "learning_rate") * dw
+    next_w = w + velocity
+    config.update(new, velocity=velocity)
+    return next_w, config
 
 
 @_either_spelling
@@ -165,9 +173,11 @@ def rmsprop(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Arra
     Raises
     ------
     ValueError
-        If `dw` does not broadcast to the shape of `w`.
+        If `dw` does not broadcast to the shape of `w`, or a number or state of `config` is out of
+        range or shape.
     TypeError
-        If `config` is not a dict, or a hyperparameter is not a number.
+        If `w` is not an array of floats, `dw` or a state does not hold real numbers, `config` is
+        not a dict, or a hyperparameter is not a number.
 
     Examples
     --------
@@ -177,12 +187,15 @@ def rmsprop(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Arra
     >>> w.round(4)
     array([0.])
     """
-    dw, config = _prepare(w, dw, config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
-    decay_rate = _number(config, "decay_rate")
-    cache = decay_rate * _state(config, "cache", w) + (1 - decay_rate) * dw**2
-    config["cache"] = cache
-    step = _number(config, "learning_rate") * dw / (np.sqrt(cache) + _number(config, "epsilon"))
-    return w - step, config
+    dw, config, new = _prepare(
+        w, dw, config, "cache", learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8
+    )
+    decay_rate = _number(new, "decay_rate")
+    cache = decay_rate * _state(new, "cache", w) + (1 - decay_rate) * dw**2
+    step = _number(new, "learning_rate") * dw / (np.sqrt(cache) + _number(new, "epsilon"))
+    next_w = w - step
+    config.update(new, cache=cache)
+    return next_w, config
 
 
 @_either_spelling
@@ -215,9 +228,11 @@ def adam(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, 
     Raises
     ------
     ValueError
-        If `dw` does not broadcast to the shape of `w`.
+        If `dw` does not broadcast to the shape of `w`, or a number or state of `config` is out of
+        range or shape.
     TypeError
-        If `config` is not a dict, or a hyperparameter is not a number.
+        If `w` is not an array of floats, `dw` or a state does not hold real numbers, `config` is
+        not a dict, or a hyperparameter is not a number.
 
     Examples
     --------
@@ -229,41 +244,62 @@ def adam(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, 
     >>> config["t"]
     1
     """
-    dw, config = _prepare(
-        w, dw, config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, t=0
+    dw, config, new = _prepare(
+        w, dw, config, "m", "v", learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, t=0
     )
-    beta1, beta2 = _number(config, "beta1"), _number(config, "beta2")
-    learning_rate, epsilon = _number(config, "learning_rate"), _number(config, "epsilon")
-    config["t"] += 1
-    m = beta1 * _state(config, "m", w) + (1 - beta1) * dw
-    v = beta2 * _state(config, "v", w) + (1 - beta2) * dw**2
-    config["m"], config["v"] = m, v
-    m_hat = m / (1 - beta1 ** config["t"])
-    v_hat = v / (1 - beta2 ** config["t"])
-    return w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), config
+    beta1, beta2 = _number(new, "beta1"), _number(new, "beta2")
+    learning_rate, epsilon = _number(new, "learning_rate"), _number(new, "epsilon")
+    t = new["t"] + 1
+    m = beta1 * _state(new, "m", w) + (1 - beta1) * dw
+    v = beta2 * _state(new, "v", w) + (1 - beta2) * dw**2
+    m_hat = m / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    next_w = w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)
+    config.update(new, m=m, v=v, t=t)
+    return next_w, config
 
 
 def _prepare(
-    w: ArrayLike, dw: ArrayLike, config: Config | None, **defaults: float
-) -> tuple[Array, Config]:
-    """Check the gradient, and fill the hyperparameters that `config` does not have."""
+    w: Array, dw: ArrayLike, config: Config | None, *states: str, **defaults: float
+) -> tuple[Array, Config, Config]:
+    """dw as an array, `config` or a new one, and what it is to hold: all checked, none changed.
+
+    A rule updates the config when nothing can fail any more, memory included.
+    """
+    if type(w) is not np.ndarray or w.dtype.kind != "f":
+        got = f"dtype {w.dtype}" if type(w) is np.ndarray else type(w).__name__
+        raise TypeError(f"w must be an array of floats; got {got}")
     if config is None:
         config = {}
     elif not isinstance(config, dict):
         raise TypeError(f"config must be a dict or None; got {type(config).__name__}")
     dw = np.asarray(dw)
-    shape = np.shape(w)
-    if dw.shape != shape:
+    if dw.dtype.kind not in "biuf":
+        raise TypeError(f"dw must hold real numbers; got dtype {dw.dtype}")
+    if dw.shape != w.shape:
         # A gradient with more axes than w would change the parameter's shape without a word.
         try:
-            np.broadcast_to(dw, shape)
+            np.broadcast_to(dw, w.shape)
         except ValueError:
             raise ValueError(
-                f"dw must broadcast to the shape of w, {shape}; got shape {dw.shape}"
+                f"dw must broadcast to the shape of w, {w.shape}; got shape {dw.shape}"
             ) from None
-    for name, value in defaults.items():
-        config.setdefault(name, value)
-    return dw, config
+    new = {**defaults, **config}
+    for name in defaults:
+        value = _number(new, name)
+        if name in ("beta1", "beta2") and not 0 <= value <= 1:
+            raise ValueError(f"config[{name!r}] must be from 0 to 1; got {value}")
+        if name == "t" and not value >= 0:
+            raise ValueError(f"config['t'] must be at least 0, a count of steps; got {value}")
+    for name in states:
+        state = w if new.get(name) is None else np.asarray(new[name])
+        if state.shape != w.shape:
+            raise ValueError(
+                f"config[{name!r}] must have the shape of w, {w.shape}; got {state.shape}"
+            )
+        if state.dtype.kind not in "biuf":
+            raise TypeError(f"config[{name!r}] must hold real numbers; got dtype {state.dtype}")
+    return dw, config, new
 
 
 def _number(config: Config, name: str) -> float:
@@ -273,11 +309,11 @@ def _number(config: Config, name: str) -> float:
     """
     try:
         return float(config[name])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"config[{name!r}] must be a number; got {config[name]!r}") from None
 
 
 def _state(config: Config, name: str, w: ArrayLike) -> Array:
     """A running array of `config`, zeros at the first step."""
     state = config.get(name)
-    return np.zeros_like(w) if state is None else state
+    return np.zeros_like(w) if state is None else np.asarray(state)

@@ -28,8 +28,9 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     if M == 1 and 1 < K <= _SHORT:
         # One row uses every number of b once: packing b would cost more than the product, which
         # BLAS does as it reads. But it adds up long float32 sums one by one, and loses digits.
-        out = a @ b
-        return out if bias is None else np.add(out, bias, out=out)
+        with np.errstate(invalid="ignore", over="ignore"):  # as quiet as our own product
+            out = a @ b
+            return out if bias is None else np.add(out, bias, out=out)
     out = empty((M, N), a.dtype)
     if out.size:
         num_threads = threads_for(M * N * K // _FMA)

@@ -194,7 +194,8 @@ def conv_backward_naive(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Ar
     pad, stride, OH, OW, way = _geometry(x, w, b, conv_param)
     _check.shape("dout", dout, (len(x), len(w), OH, OW), "that of the output")
     if not (x.size and w.size):
-        db = dout.sum(axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            db = dout.sum(axis=(0, 2, 3), dtype=np.float64).astype(x.dtype)
         return _check.cast(dtype, np.zeros_like(x), np.zeros_like(w), db)
     if w.shape[1:] == x.shape[1:] and pad == 0:
         return _check.cast(dtype, *_product_backward(dout, x, w))

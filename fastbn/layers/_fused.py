@@ -118,6 +118,7 @@ def relu_pool_backward(dout: Any, cache: Cache) -> Array:
 def _pooled(dout: Any, pool_cache: Cache) -> Any:
     """What was pooled before the relu, and pooling's cache; None if the parts must do it."""
     method, entries = _check.unpack(pool_cache, 2, "conv_relu_pool_forward")
+    entries = _check.unpack(entries, 3, "conv_relu_pool_forward")
     sources = [LazyArray.source_of(e) for e in entries[: 2 if method == "reshape" else 3]]
     if None in sources or getattr(dout, "dtype", None) is not sources[0][0].dtype:
         return None
@@ -160,7 +161,7 @@ def _fusible(*arrays: Any) -> bool:
 def _beta(dout: Any, cache: Any, relu_cache: Any) -> Any:
     """beta, if the relu was fused and its gradient can be: None says to go by relu's cache."""
     source = LazyArray.source_of(relu_cache)
-    if source is None:
+    if source is None or not hasattr(cache, "gamma"):  # a cache of another function, say
         return None
     gamma, beta = source
     if getattr(dout, "dtype", None) is not beta.dtype or not (gamma == cache.gamma).all():

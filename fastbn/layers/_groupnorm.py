@@ -139,7 +139,7 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
             N,
             C,
             H * W,
-            cache.stats.shape[1] // N,
+            _groups(cache, N, C),
             gamma,
             cache.stats,
             streams(dout, x, dx),
@@ -150,6 +150,16 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
             threads_for(2 * x.size),
         )
     return _check.cast(dtype, dx, dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape))
+
+
+def _groups(cache, N, C):
+    """G, by the statistics: two numbers for each of an image's groups."""
+    shape = np.shape(cache.stats)
+    if len(shape) == 2 and shape[0] == 2 and shape[1] % N == 0:
+        G = shape[1] // N
+        if G and C % G == 0:
+            return G
+    raise _check.wrong_cache(cache, "spatial_groupnorm_forward")
 
 
 #: The name in some years' handouts.

@@ -1,0 +1,738 @@
+"""Calls of the public functions with arguments of every kind, from one source of chance.
+
+`Fuzzer(random)` makes and judges one call at a time. The law: a call answers what
+`fastbn.reference` answers, or raises ValueError, TypeError or MemoryError; good arguments are never
+refused; nothing warns, and no argument changes. `random` is a ``random.Random``: one of Hypothesis'
+in `test_fuzz.py`, which shrinks what it finds, a seeded one in the long run (`fuzz.py`).
+
+Kinds of arguments: good (any layout, any dtype of numbers); with special numbers (NaN, infinities,
+subnormals: finite answers at the same places); with huge ones, whose squares overflow (any answer);
+bad (anything else: refused, or answered as the reference does if it does).
+"""
+
+import contextlib
+import copy
+import types
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import fastbn
+from fastbn import _arguments as make
+from fastbn import (
+    _threads,
+    convert,
+    gradient_check,
+    layer_utils,
+    layers,
+    optim,
+    reference,
+    vis_utils,
+)
+
+GOOD, SPECIAL, HUGE, BAD = range(4)
+
+#: Lengths of axes: none, one, odd, around vectors and tiles.
+LENGTHS = (0, 1, 1, 2, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 33)
+FLOATS = ("f4", "f8")
+NUMBERS = ("f2", "f4", "f8", ">f4", ">f8", "?", "i1", "u2", "i4", "i8", "u8", ">i4")
+NOT_NUMBERS = ("c16", "g", "O", "U3", "S3", "M8[s]", "m8[s]", "V8")
+SPECIAL_NUMBERS = (np.nan, np.inf, -np.inf, -0.0, 1e-45, 5e-324, 1e-310)
+HUGE_NUMBERS = (1e18, -1e18, 3e38, 1e300, -1e308)
+
+#: No length here is such that an array of it could be had and take minutes: tiny or beyond memory.
+ABSURD = (
+    None, -1, 0, 1, 2, 3, 7, 1 << 31, 1 << 40, (1 << 63) - 1, 1 << 63, 1 << 64, -(1 << 63), 10**30,
+    1.5, 2.0, np.nan, np.inf, -np.inf, 1e-320, 1e308, "", "1", "train", "test", "direct", b"1",
+    True, np.int8(3), np.uint64(1 << 63), np.float32(2), np.float16(0.5), np.array(2),
+    np.array([2]), np.array(2.5), np.array([]), [2], [], (1, 2), {}, {"mode": "train"}, 1j,
+    NotImplemented, Ellipsis, object, len, slice(None), range(3),
+)  # fmt: skip
+EXTRA_KEYS = ("mode", "eps", "momentum", "seed", "algorithm", "stride", "x", 0, None, (1,))
+
+
+class Target(NamedTuple):
+    """A function, what it has to equal, and a maker of good arguments of random shapes."""
+
+    forward: str
+    backward: str | None
+    module: object
+    twin: object
+    shapes: Callable  # of a Random: a maker as in `fastbn._arguments`
+
+
+def _lengths(random, count, most=2000):
+    """`count` lengths whose product is not too much."""
+    lengths = []
+    for _ in range(count):
+        lengths.append(random.choice([n for n in LENGTHS if n <= max(1, most)]))
+        most //= max(1, lengths[-1])
+    return tuple(lengths)
+
+
+def _some(random, numbers):
+    """One or more of a place: lengths that a caller may choose freely, but not 0."""
+    return random.choice([n for n in numbers if n])
+
+
+def _affine(random):
+    return make.affine(_lengths(random, random.randint(2, 4)), random.choice(LENGTHS))
+
+
+def _relu(random):
+    return make.relu(_lengths(random, random.randint(0, 5)))
+
+
+def _batchnorm(random):
+    return make.batchnorm(random.choice(("train", "test")), _lengths(random, 2))
+
+
+def _spatial(random):
+    return make.batchnorm(random.choice(("train", "test")), _lengths(random, 4))
+
+
+def _layernorm(random):
+    return make.layernorm(_lengths(random, 2))
+
+
+def _groupnorm(random):
+    N, C, H, W = _lengths(random, 4)
+    divisors = [g for g in range(1, C + 1) if C % g == 0] or [1]
+    return make.groupnorm((N, C, H, W), random.choice(divisors))
+
+
+def _dropout(random):
+    return make.dropout(random.choice(("train", "test")), _lengths(random, random.randint(1, 4)))
+
+
+def _field(random, H, W):
+    """Filter height and width, stride and pad that fit an image."""
+    pad = random.choice((0, 0, 1, 1, 2, 3))
+    stride = random.choice((1, 1, 1, 2, 2, 3, 4, 6))
+    if min(H, W) + 2 * pad < 1:
+        pad = 1
+    height = random.randint(1, min(H + 2 * pad, 11))
+    width = random.randint(1, min(W + 2 * pad, 11))
+    return height, width, stride, pad
+
+
+def _conv(random):
+    N, C, H, W = _lengths(random, 4)
+    height, width, stride, pad = _field(random, H, W)
+    F = random.choice(LENGTHS)
+    return make.conv((N, C, H, W), (F, C, height, width), stride, pad)
+
+
+def _pool(random):
+    N, C, H, W = _lengths(random, 4)
+    H, W = max(H, 1), max(W, 1)
+    height, width = random.randint(1, min(H, 8)), random.randint(1, min(W, 8))
+    return make.pool((N, C, H, W), height, width, random.choice((1, 2, 3, height)))
+
+
+def _pool_tiled(random):
+    N, C, H, W = _lengths(random, 4, 400)
+    size = random.choice((1, 2, 3))
+    return make.pool((N, C, max(1, H) * size, max(1, W) * size), size, size, size)
+
+
+def _loss(random):
+    N, C = _lengths(random, 2)
+    return make.loss(N, max(1, C))
+
+
+def _window(random):
+    shape = _lengths(random, 4, 500)
+    height, width, stride, pad = _field(random, *shape[2:])
+    return shape, height, width, pad, stride
+
+
+def _conv_bn(random):
+    def arguments(rng):
+        first = _conv(random)(rng)
+        param = first.pop("conv_param")
+        C = len(first["b"])
+        norm = {"gamma": rng.standard_normal(C), "beta": rng.standard_normal(C)}
+        return {**first, **norm, "conv_param": param, "bn_param": {"mode": "train"}}
+
+    return arguments
+
+
+def _conv_pool(random):
+    def arguments(rng):
+        first = _conv(random)(rng)
+        x, w, param = first["x"], first["w"], first["conv_param"]
+        H, W = ((x.shape[i] + 2 * param["pad"] - w.shape[i]) // param["stride"] + 1 for i in (2, 3))
+        height, width = random.randint(1, H), random.randint(1, W)
+        window = {"pool_height": height, "pool_width": width, "stride": random.randint(1, 3)}
+        return {**first, "pool_param": window}
+
+    return arguments
+
+
+def _affine_norm(param, value):
+    def shapes(random):
+        N, D, M = _lengths(random, 3)
+        return make.joined(
+            make.affine((N, D), M),
+            lambda rng: {
+                **{"gamma": rng.standard_normal(M), "beta": rng.standard_normal(M)},
+                param: dict(value),
+            },
+        )
+
+    return shapes
+
+
+#: Parts of a composed layer, and which arguments each takes after what the one before gives.
+PARTS = {
+    "affine": ("affine", ("x", "w", "b")),
+    "conv": ("conv", ("x", "w", "b", "conv_param")),
+    "bn": ("batchnorm", ("gamma", "beta", "bn_param")),
+    "ln": ("layernorm", ("gamma", "beta", "ln_param")),
+    "relu": ("relu", ()),
+    "pool": ("max_pool", ("pool_param",)),
+}
+
+
+def _twin(name):
+    """A composed layer of the reference's parts."""
+    parts = name.split("_")
+    steps = []
+    for part in parts:
+        function, wanted = PARTS[part]
+        spatial = "spatial_" if part == "bn" and parts[0] == "conv" else ""
+        variant = "_fast" if part in ("conv", "pool") else ""
+        forward, backward = (
+            getattr(reference, f"{spatial}{function}_{way}{variant}")
+            for way in ("forward", "backward")
+        )
+        steps.append((forward, backward, wanted))
+    order = [key for *_, wanted in steps for key in wanted]
+    order.sort(key=lambda key: key.endswith("_param"))  # as in the signatures
+
+    def run_forward(*values):
+        given = dict(zip(order, values, strict=True))
+        out, caches = (), []
+        for forward, _, wanted in steps:
+            out, cache = forward(*out, *(given[key] for key in wanted))
+            out = (out,)
+            caches.append(cache)
+        return *out, caches
+
+    def run_backward(dout, caches):
+        rest = ()
+        for (_, backward, _), cache in zip(reversed(steps), reversed(caches), strict=True):
+            gradients = backward(dout, cache)
+            if isinstance(gradients, tuple):
+                dout, *more = gradients
+                rest = *more, *rest
+            else:
+                dout = gradients
+        return dout, *rest
+
+    return types.SimpleNamespace(
+        **{f"{name}_forward": run_forward, f"{name}_backward": run_backward}
+    )
+
+
+def _rule(*states):
+    def shapes(random):
+        shape = _lengths(random, random.randint(0, 3))
+
+        def arguments(rng):
+            config = {"learning_rate": 1e-2}
+            for name in states if random.random() < 0.5 else ():
+                config[name] = 3 if name == "t" else rng.random(shape)
+            return {
+                "w": rng.standard_normal(shape),
+                "dw": rng.standard_normal(shape),
+                "config": config,
+            }
+
+        return arguments
+
+    return shapes
+
+
+def _to_conv(random):
+    C, H, W = _lengths(random, 3, 100)
+    F = random.choice(LENGTHS)
+    return lambda rng: {
+        "w": rng.standard_normal((C * H * W, F)),
+        "b": rng.standard_normal(F),
+        "input_shape": (C, H, W),
+    }
+
+
+def _two_alike(random):
+    shape = _lengths(random, random.randint(0, 3))
+    return lambda rng: {"x": rng.standard_normal(shape), "y": rng.standard_normal(shape)}
+
+
+def _pictures(random):
+    N, H, W = _lengths(random, 3, 200)
+    return lambda rng: {
+        "Xs": rng.standard_normal((N, H, W, 3)),
+        "ubound": 255.0,
+        "padding": random.randrange(3),
+    }
+
+
+def _setting(*good):
+    return lambda random: lambda rng: {"value": random.choice(good)}
+
+
+def _targets():
+    def add(forward, backward, shapes, module=layers, twin=reference):
+        found.append(Target(forward, backward, module, twin, shapes))
+
+    found: list[Target] = []
+    for name, shapes in {
+        "affine": _affine,
+        "relu": _relu,
+        "batchnorm": _batchnorm,
+        "spatial_batchnorm": _spatial,
+        "layernorm": _layernorm,
+        "spatial_groupnorm": _groupnorm,
+        "spatial_quick_groupnorm": _groupnorm,
+        "dropout": _dropout,
+    }.items():
+        add(f"{name}_forward", f"{name}_backward", shapes)
+    add("batchnorm_forward", "batchnorm_backward_alt", _batchnorm)
+    for variant in ("naive", "fast", "strides", "im2col"):
+        add(f"conv_forward_{variant}", f"conv_backward_{variant}", _conv)
+    for variant in ("naive", "fast", "im2col"):
+        add(f"max_pool_forward_{variant}", f"max_pool_backward_{variant}", _pool)
+    add("max_pool_forward_reshape", "max_pool_backward_reshape", _pool_tiled)
+    for name in ("softmax_loss", "svm_loss"):
+        add(name, None, _loss)
+    for name, maker in {
+        "im2col_cython": make.im2col,
+        "im2col_indices": make.im2col,
+        "col2im_cython": make.col2im_lengths,
+        "col2im_indices": make.col2im,
+        "col2im_6d_cython": make.col2im_6d,
+        "get_im2col_indices": make.im2col_places,
+    }.items():
+        add(name, None, lambda random, maker=maker: maker(*_window(random)))
+    for name, shapes in {
+        "affine_relu": _affine,
+        "affine_bn_relu": _affine_norm("bn_param", {"mode": "train"}),
+        "affine_ln_relu": _affine_norm("ln_param", {"eps": 1e-4}),
+        "conv_relu": _conv,
+        "conv_bn_relu": _conv_bn,
+        "conv_relu_pool": _conv_pool,
+    }.items():
+        add(f"{name}_forward", f"{name}_backward", shapes, layer_utils, _twin(name))
+    for name, states in {
+        "sgd": (),
+        "sgd_momentum": ("velocity",),
+        "rmsprop": ("cache",),
+        "adam": ("m", "v", "t"),
+    }.items():
+        add(name, None, _rule(*states), optim, None)
+    add("affine_to_conv", None, _to_conv, convert, None)
+    add("rel_error", None, _two_alike, gradient_check, None)
+    add("visualize_grid", None, _pictures, vis_utils, None)
+    add("set_num_threads", None, _setting(1, 2, 3, 5, None), fastbn, None)
+    add("set_conv_algorithm", None, _setting("auto", "direct"), fastbn, None)
+    add("set_dropout_convention", None, _setting("keep"), fastbn, None)
+    add("set_reuse_limit", None, _setting(0, 1 << 20, 1 << 28), fastbn, None)
+    return found
+
+
+TARGETS = _targets()
+
+
+@contextlib.contextmanager
+def settings_kept(num_threads=None):
+    """The package's settings, and NumPy's random stream, are afterwards what they were."""
+    before = _threads._requested, fastbn.get_conv_algorithm(), np.random.get_state()
+    if num_threads is not None:
+        fastbn.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        _threads._requested = before[0]
+        fastbn.set_conv_algorithm(before[1])
+        fastbn.set_dropout_convention("keep")
+        fastbn.set_reuse_limit(1 << 28)
+        np.random.set_state(before[2])
+
+
+class Fuzzer:
+    """Makes calls from `random` and judges them."""
+
+    def __init__(self, random):
+        self.random = random
+        self.rng = np.random.default_rng(random.getrandbits(32))
+        self.kind = GOOD
+        self.calls = 0
+
+    # Arguments
+
+    def layout(self, array):
+        """The same numbers elsewhere in memory."""
+        random = self.random
+        which = random.randrange(8)
+        if which == 0 and array.ndim:
+            return np.asfortranarray(array)
+        if which == 1 and array.ndim:  # every second of a larger array, backwards
+            axis = random.randrange(array.ndim)
+            wide = np.repeat(np.flip(array, axis), 2, axis)
+            return np.flip(wide, axis)[(slice(None),) * axis + (slice(None, None, 2),)]
+        if which == 2:  # not aligned
+            raw = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+            raw[...] = array
+            return raw
+        if which == 3:
+            array = np.array(array)
+            array.flags.writeable = False
+            return array
+        if which == 4 and array.ndim:
+            axes = random.sample(range(array.ndim), array.ndim)
+            return array.transpose(axes).copy().transpose(np.argsort(axes))
+        if which == 5 and array.size:  # strides of 0
+            first = array[(slice(0, 1),) * array.ndim]
+            return np.broadcast_to(first, array.shape)
+        if which == 6 and 0 < array.size < 100:
+            return array.tolist()
+        if which == 7 and array.ndim:  # rows that overlap
+            flat = np.concatenate([array.ravel(), array.ravel()])
+            strides = [array.itemsize * random.randint(0, 2) for _ in array.shape]
+            reach = sum(s * (n - 1) for s, n in zip(strides, array.shape, strict=True) if n)
+            if array.size and reach < flat.nbytes:
+                return np.lib.stride_tricks.as_strided(flat, array.shape, strides)
+        return array
+
+    def cast(self, array, dtypes=NUMBERS):
+        dtype = np.dtype(self.random.choice(dtypes))
+        if dtype.kind in "biu":
+            array = np.clip(np.nan_to_num(array), 0, 33) * 3
+        with np.errstate(all="ignore"):
+            return np.asarray(array.astype(dtype))
+
+    def wild(self, array):
+        array = np.array(array, copy=True)
+        if array.dtype.kind == "f" and array.size:
+            huge = self.random.random() < 0.3
+            self.kind = max(self.kind, HUGE if huge else SPECIAL)
+            with np.errstate(all="ignore"):
+                for _ in range(self.random.randint(1, 3)):
+                    place = self.random.randrange(array.size)
+                    numbers = HUGE_NUMBERS if huge else SPECIAL_NUMBERS
+                    array.flat[place] = self.random.choice(numbers)
+        return array
+
+    def bad_array(self, array):
+        self.kind = BAD
+        random = self.random
+        which = random.randrange(9)
+        if which == 0:
+            return random.choice(ABSURD)
+        if which == 1:
+            try:
+                with np.errstate(all="ignore"):
+                    return array.astype(random.choice(NOT_NUMBERS))
+            except (TypeError, ValueError):
+                return None
+        if which == 2:
+            return np.ma.masked_array(array, array > 0)
+        if which == 3:  # larger than any memory, with strides of 0
+            shape = [random.choice((1, 3, 1 << 20, 1 << 40)) for _ in range(array.ndim or 1)]
+            shape[0] = 1 << 44
+            try:
+                return np.broadcast_to(array.dtype.type(1), shape)
+            except ValueError:
+                return None
+        if which == 4:
+            return array[None]
+        if which == 5 and array.ndim:
+            return array.sum(axis=random.randrange(array.ndim))
+        if which == 6 and array.ndim:
+            axis = random.randrange(array.ndim)
+            return np.concatenate([array, array.take([0] * min(1, array.shape[axis]), axis)], axis)
+        if which == 7 and array.ndim:
+            return array.take([], random.randrange(array.ndim))
+        return array.T
+
+    def array(self, array):
+        """An array of any kind for a good one; most are good."""
+        chance = self.random.random()
+        if array.dtype.kind != "f":  # labels, indices
+            if chance < 0.2:
+                return self.bad_array(array)
+            return self.layout(array) if chance < 0.6 else array
+        if chance < 0.06:
+            return self.bad_array(array)
+        if chance < 0.16:
+            array = self.wild(array)
+        if chance < 0.4:
+            array = self.cast(array)
+        if self.random.random() < 0.4:
+            array = self.layout(array)
+        return array
+
+    def value(self, value):
+        """One of a parameter, bad now and then."""
+        if isinstance(value, np.ndarray):
+            return self.array(value)
+        if isinstance(value, dict):
+            return self.dict(value)
+        if self.random.random() < 0.04:
+            self.kind = BAD
+            return self.random.choice(ABSURD)
+        if isinstance(value, tuple) and self.random.random() < 0.1:
+            self.kind = BAD
+            value = list(value)
+            value[self.random.randrange(len(value))] = self.random.choice(ABSURD)
+            return self.random.choice((tuple, list))(value)
+        return value
+
+    def dict(self, params):
+        params = {key: self.value(value) for key, value in params.items()}
+        if self.random.random() < 0.06:
+            self.kind = BAD
+            which = self.random.randrange(3)
+            if which == 0 and params:
+                del params[self.random.choice(list(params))]
+            elif which == 1:
+                params[self.random.choice(EXTRA_KEYS)] = self.random.choice(ABSURD)
+            else:
+                return self.random.choice(ABSURD)
+        return params
+
+    def arguments(self, target):
+        good = target.shapes(self.random)(self.rng)
+        dtype = self.random.choice(FLOATS)
+        good = {k: _floats(v, dtype) for k, v in good.items()}
+        return {name: self.value(value) for name, value in good.items()}
+
+    def cache(self, cache):
+        """What could be handed over instead of a cache."""
+        self.kind = BAD
+        which = self.random.randrange(4)
+        if which == 0 or not isinstance(cache, tuple):
+            return self.random.choice(ABSURD)
+        if which == 1:
+            return cache[: self.random.randrange(len(cache) + 1)]
+        items = list(cache)
+        place = self.random.randrange(len(items))
+        item = items[place]
+        items[place] = self.bad_array(item) if isinstance(item, np.ndarray) else self.value(item)
+        return tuple(items) if which == 2 or not hasattr(cache, "_make") else cache._make(items)
+
+    # Calls
+
+    def step(self):
+        """One call, and the backward pass if there is one: "equal", "refused", "no memory"."""
+        target = self.random.choice(TARGETS)
+        self.target, self.called, self.given = target, target.forward, None
+        self.kind = GOOD if target.module in (layers, layer_utils) else BAD
+        arguments = self.arguments(target)
+        self.given = arguments
+        seed = self.random.getrandbits(32)
+        theirs = _reference_arguments(arguments)  # before the call: running statistics are updated
+        outcome, result = self.call(target.module, target.forward, arguments.values(), seed)
+        if outcome != "answered":
+            return outcome
+        expected = None
+        if target.twin is not None and not (self.kind == BAD and theirs is None):
+            expected = self.expect(target.twin, target.forward, theirs, seed)
+            if expected is not None:
+                self.compare(result, expected, _arrays(arguments))
+        if target.backward is None:
+            return "equal"
+        return self.backward(target, arguments, result, expected, seed)
+
+    def backward(self, target, arguments, result, expected, seed):
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise AssertionError(f"{target.forward} returned {type(result)}")
+        out, cache = result
+        dout = self.rng.standard_normal(out.shape).astype(out.dtype)
+        dout = self.array(dout) if self.random.random() < 0.5 else dout
+        if self.random.random() < 0.15:
+            cache = self.cache(cache)
+            expected = None
+        self.called, self.given = target.backward, {"dout": dout, "cache": cache}
+        outcome, gradients = self.call(target.module, target.backward, (dout, cache), seed)
+        if outcome != "answered":
+            return outcome
+        if (
+            expected is not None
+            and target.module is layer_utils
+            and ("pool" in target.forward or _near_a_kink(expected[1], self.coarsest))
+        ):  # numbers that repeat tie, but for rounding, for a window's maximum
+            expected = None
+        if expected is not None:
+            theirs = _reference_arguments({"dout": dout})
+            if theirs is not None:
+                theirs = self.expect(target.twin, target.backward, [*theirs, expected[1]], seed)
+            if theirs is not None:
+                self.compare((gradients, None), (theirs, None), _arrays(arguments))
+        return "equal"
+
+    def call(self, module, name, arguments, seed):
+        """(outcome, result) of ours."""
+        self.calls += 1
+        arguments = list(arguments)
+        before = [_snapshot(a) for a in arguments]
+        np.random.seed(seed)
+        with warnings.catch_warnings():
+            # The update rules are NumPy's arithmetic, and say as NumPy does that weights diverge.
+            warnings.simplefilter("ignore" if module is optim else "error")
+            try:
+                outcome = "answered", getattr(module, name)(*arguments)
+            except MemoryError:
+                outcome = "no memory", None
+            except (TypeError, ValueError) as error:
+                if self.kind != BAD:
+                    raise AssertionError(f"good arguments were refused: {error}") from error
+                if not str(error):
+                    raise AssertionError("an error without a word") from error
+                outcome = "refused", None
+        answered = outcome[0] == "answered"
+        for a, b in zip(arguments, before, strict=True):
+            if not _same(a, b, answered) and not (answered and module is optim):
+                raise AssertionError("an argument was changed")
+        return outcome
+
+    def expect(self, module, name, arguments, seed):
+        """The reference's answer in float64; None where it has none."""
+        np.random.seed(seed)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                return getattr(module, name)(*arguments)
+            except Exception:
+                if self.kind != BAD:
+                    raise
+                return None
+
+    def compare(self, result, expected, arguments):
+        ours, theirs = _flat(result), _flat(expected)
+        if len(ours) != len(theirs):
+            raise AssertionError(f"{len(ours)} results, not {len(theirs)}")
+        for a, e in zip(ours, theirs, strict=True):
+            a, e = np.asarray(a), np.asarray(e)
+            if a.shape != e.shape:
+                raise AssertionError(f"shape {a.shape}, not {e.shape}")
+            if a.dtype.kind in "iu":
+                np.testing.assert_array_equal(a, e)
+            elif a.dtype.kind == "f" and self.kind in (GOOD, SPECIAL):
+                self.close(a, e, arguments)
+
+    def close(self, a, e, arguments):
+        """Finite at the same places, and equal there but for rounding.
+
+        Whether an infinity becomes a NaN depends on the order of operations: gamma * (x - mean)
+        + beta and gamma * x + (beta - gamma * mean) differ where gamma is infinite.
+        """
+        eps = max(float(np.finfo(a.dtype).eps), self.coarsest)
+        if self.kind == SPECIAL:
+            if self.target.module is layer_utils:
+                return  # a relu makes 0 of -inf and NaN of NaN
+            if "conv" in self.called and not all(map(np.size, arguments)):
+                return  # images without pixels: no weight is multiplied by the padding
+        finite = np.isfinite(e)
+        differ = np.isfinite(a) & ~finite
+        if "conv" not in self.called:
+            differ |= np.isfinite(a) != finite
+        if differ.any():
+            raise AssertionError(f"not finite at {np.argwhere(differ)[:5]}")
+        finite &= np.isfinite(a)
+        scale = max(1.0, float(np.abs(e[finite]).max(initial=0)))
+        if "norm" in self.called or "_bn_" in self.called or "_ln_" in self.called:
+            # 1 / sqrt(1e-5): what a variance of 0 makes of rounding errors in x, which dgamma sums
+            scale *= 3160
+        np.testing.assert_allclose(a[finite], e[finite], rtol=0, atol=3000 * eps * scale)
+
+    @property
+    def coarsest(self):
+        """eps of the coarsest dtype that went in: gradients may come in float64 all the same."""
+        kinds = [v.dtype for v in _arrays(self.given) if v.dtype.kind == "f"]
+        return max((float(np.finfo(dtype).eps) for dtype in kinds), default=0.0)
+
+
+def _near_a_kink(caches, eps):
+    """A relu's gradient jumps where what it got is rounded to the other side of 0."""
+    relu_cache = next(cache for cache in caches if isinstance(cache, np.ndarray))
+    size = np.abs(relu_cache)
+    scale = max(1, size[np.isfinite(size)].max(initial=0))
+    return bool((size < 3000 * 316 * max(eps, 2.3e-16) * scale).any())
+
+
+def _floats(value, dtype):
+    if isinstance(value, dict):
+        return {k: _floats(v, dtype) for k, v in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype == float:
+        return value.astype(dtype)
+    return value
+
+
+def _arrays(value):
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [a for item in value for a in _arrays(item)]
+    return []
+
+
+def _reference_arguments(arguments):
+    """Copies, arrays of numbers in float64; None if one is too large to copy."""
+
+    def convert(value):
+        if isinstance(value, np.ndarray):
+            if value.size > 1 << 24:
+                raise MemoryError
+            if value.dtype.kind == "f" and value.dtype.itemsize <= 8:
+                return np.array(value, np.float64)
+            return value.copy()
+        if isinstance(value, dict):
+            return {k: convert(v) for k, v in value.items()}
+        return copy.deepcopy(value)
+
+    try:
+        return [convert(value) for value in arguments.values()]
+    except MemoryError:
+        return None
+
+
+def _flat(value):
+    """The arrays and numbers of a result; a cache, which only the backward pass reads, is left."""
+    if isinstance(value, tuple):
+        if len(value) == 2 and not isinstance(value[1], np.ndarray):
+            value = value[:1]  # (out, cache)
+        return [a for item in value for a in _flat(item)]
+    return [value]
+
+
+def _snapshot(value):
+    if isinstance(value, np.ndarray):
+        if value.size > 1 << 24 or value.dtype == object:
+            return value.dtype, value.shape
+        return value.dtype, value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return {key: _snapshot(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_snapshot(item) for item in value]
+    return None
+
+
+_WRITTEN = ("running_mean", "running_var")
+
+
+def _same(value, before, answered):
+    """`value` is as it was; a call that answers may write running statistics, new arrays."""
+    if isinstance(value, dict):
+        after = {key: _snapshot(item) for key, item in value.items()}
+        if answered:
+            for key in _WRITTEN:
+                after.pop(key, None), before.pop(key, None)
+        return after == before
+    return _snapshot(value) == before
