@@ -234,7 +234,7 @@ def grad_check_sparse(
 ) -> None:
     """Print analytic and numerical derivative at a few random elements.
 
-    The elements are drawn with Python's `random`, so that the stream of :mod:`numpy.random` is left
+    The elements are drawn with Python's `random`, so that the stream of ``numpy.random`` is left
     alone.
 
     Parameters

@@ -89,7 +89,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
 
     Notes
     -----
-    Random numbers come from the global stream of :mod:`numpy.random`: one ``choice`` a step, and
+    Random numbers come from the global stream of ``numpy.random``: one ``choice`` a step, and
     one for every accuracy that is measured on a sample.
 
     Examples
@@ -211,7 +211,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         Notes
         -----
         The model gets back its parameters and all else that was plain data among its attributes
-        (running statistics, for instance), and :mod:`numpy.random` its global state.
+        (running statistics, for instance), and ``numpy.random`` its global state.
         """
         name = os.fspath(path)
         checkpoint = load_checkpoint(path)
@@ -412,7 +412,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     The course's checkpoints are pickles of the model itself: unpickled in the ordinary way, they
     need its very classes and run whatever they name. Here an instance becomes the dict of its
     attributes, and a function or class its name. What fastbn writes is plain data from the start;
-    :func:`pickle.load` gives the same dict.
+    ``pickle.load`` gives the same dict.
 
     Examples
     --------

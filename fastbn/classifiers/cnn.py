@@ -82,7 +82,7 @@ class ThreeLayerConvNet(_base.Net):
 
     Notes
     -----
-    The weights are drawn from the global stream of :mod:`numpy.random`, layer by layer.
+    The weights are drawn from the global stream of ``numpy.random``, layer by layer.
 
     Examples
     --------

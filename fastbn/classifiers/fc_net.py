@@ -59,7 +59,7 @@ class TwoLayerNet(_base.Net):
 
     Notes
     -----
-    The weights are drawn from the global stream of :mod:`numpy.random`, layer by layer.
+    The weights are drawn from the global stream of ``numpy.random``, layer by layer.
 
     Examples
     --------
@@ -190,7 +190,7 @@ class FullyConnectedNet(_base.Net):
 
     Notes
     -----
-    The weights are drawn from the global stream of :mod:`numpy.random`, layer by layer.
+    The weights are drawn from the global stream of ``numpy.random``, layer by layer.
 
     Examples
     --------
