@@ -40,6 +40,7 @@ numpydoc_class_members_toctree = False
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+viewcode_follow_imported_members = False
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_timeout = 120

@@ -112,7 +112,7 @@ def _check_random_state(name: str, state: dict[str, Any]) -> None:
         # It may change half of a state before it finds what is wrong with the other.
         kind = type(np.random.get_bit_generator())  # type: ignore[attr-defined]  # not in the stub
         np.random.RandomState(kind()).set_state(state)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} must hold a state of numpy.random as random_state: {error}"
         ) from error

@@ -445,7 +445,13 @@ def bomb():
         # NumPy reads beyond its block from there: a crash, or what else is in memory.
         ("random_state state pos", 10**6, "state of numpy.random as random_state: pos is 1000000"),
         ("random_state state pos", -7, "state of numpy.random as random_state: pos is -7"),
+        # Shorter than the position, or than NumPy's block with a position that it has.
         ("random_state state key", np.zeros(3, np.uint32), "numpy.random as random_state"),
+        (
+            "random_state state",
+            {"key": np.zeros(3, np.uint32), "pos": 1},
+            "random_state: index 3 is out of bounds",
+        ),
         ("random_state has_gauss", 10**30, "numpy.random as random_state: Python int too large"),
         ("random_state gauss", "x", "numpy.random as random_state: must be real number"),
         ("model loss", "x", "attributes of the model; got 'loss'"),
