@@ -22,6 +22,7 @@ import numpy as np
 import fastbn
 from fastbn import _arguments as make
 from fastbn import (
+    _ext,
     _threads,
     convert,
     gradient_check,
@@ -348,19 +349,19 @@ TARGETS = _targets()
 
 
 @contextlib.contextmanager
-def settings_kept(num_threads=None):
+def settings_kept():
     """The package's settings, and NumPy's random stream, are afterwards what they were."""
-    before = _threads._requested, fastbn.get_conv_algorithm(), np.random.get_state()
-    if num_threads is not None:
-        fastbn.set_num_threads(num_threads)
+    requested, stream = _threads._requested, np.random.get_state()
+    algorithm, convention = fastbn.get_conv_algorithm(), fastbn.get_dropout_convention()
+    limit = _ext.memory.get_limit()
     try:
         yield
     finally:
-        _threads._requested = before[0]
-        fastbn.set_conv_algorithm(before[1])
-        fastbn.set_dropout_convention("keep")
-        fastbn.set_reuse_limit(1 << 28)
-        np.random.set_state(before[2])
+        _threads._requested = requested
+        fastbn.set_conv_algorithm(algorithm)
+        fastbn.set_dropout_convention(convention)
+        fastbn.set_reuse_limit(limit)
+        np.random.set_state(stream)
 
 
 class Fuzzer:
