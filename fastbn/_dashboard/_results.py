@@ -25,7 +25,6 @@ _MOST_TEXT = 120
 
 #: What is kept of a class of benchmarks: fastbn's time in the reference's and in PyTorch's, GB/s or
 #: GFLOP/s, and per cent of the machine's limit.
-METRICS = ("ratio", "torch_ratio", "rate", "limit_share")
 _TRACK = re.compile(r"(?:\w+\.)*(\w+)Tracks\.track_(ratio|speedup|torch_ratio|rate|limit_share)")
 _LEVEL = "package.Build.track_cpu_level"
 _MACHINE = ("machine", "cpu", "arch", "num_cpu")
