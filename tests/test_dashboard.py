@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -507,7 +508,7 @@ def test_places_without_results(tmp_path, capsys):
     (tmp_path / "vm").mkdir()
     (tmp_path / "vm" / "a.json").write_text(json.dumps(GOOD))  # no machine.json
     assert "no asv results in" in refused(tmp_path, tmp_path, capsys)
-    assert "is not a regular file" in refused("/dev/null", tmp_path, capsys)
+    assert "is not a regular file" in refused(os.devnull, tmp_path, capsys)
 
 
 def test_a_file_of_too_many_cases_is_not_read(tmp_path, capsys):
