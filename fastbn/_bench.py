@@ -135,7 +135,10 @@ def add_command(commands):
     )
     bench.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     bench.add_argument(
-        "--threads", type=_options.number(int, 1), metavar="N", help="threads of all sides"
+        "--threads",
+        type=_options.number(int, 1),
+        metavar="N",
+        help="threads of fastbn, PyTorch and the limit; NumPy's BLAS has its own",
     )
     bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
     bench.add_argument(

@@ -144,7 +144,8 @@ def _add_options(parser: argparse.ArgumentParser, module: Any) -> None:
             "--threads",
             type=_count,
             metavar="N",
-            help="threads of all sides (default: what the machine has)",
+            help="threads of fastbn and PyTorch (default: what the machine has); NumPy's BLAS has "
+            "its own",
         )
     parser.set_defaults(run=lambda args: _run(parser, module, args))
 

@@ -287,8 +287,8 @@ def _prepare(
     new = {**defaults, **config}
     for name in defaults:
         value = _number(new, name)
-        if name in ("beta1", "beta2") and not 0 <= value <= 1:
-            raise ValueError(f"config[{name!r}] must be from 0 to 1; got {value}")
+        if name in ("beta1", "beta2") and not 0 <= value < 1:  # 1 - beta**t is divided by
+            raise ValueError(f"config[{name!r}] must be at least 0 and below 1; got {value}")
         if name == "t" and not value >= 0:
             raise ValueError(f"config['t'] must be at least 0, a count of steps; got {value}")
     for name in states:

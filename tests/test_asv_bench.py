@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 import fastbn
 from fastbn import _ext, classifiers, layers
 from fastbn import reference as installed_reference
+from fastbn.layers import _fused
 
 SUITE = Path(__file__).parents[1] / "asv_bench"
 BENCHMARKS = SUITE / "benchmarks"
@@ -62,7 +63,9 @@ NAMES = {
     for cls in CLASSES
     for method in _methods(cls)
 }
-OF_LAYERS = [cls for cls in CLASSES if issubclass(cls, (common.Timings, common.Tracks))]
+OF_LAYERS = [
+    cls for cls in CLASSES if issubclass(cls, (common.Timings, common.Tracks, common.PeakMemory))
+]
 
 
 @functools.cache
@@ -184,7 +187,7 @@ def test_what_is_wrong_posts_no_time(cls, dtype, monkeypatch):
             results = function(*args)
             first = results[0] if isinstance(results, tuple) else results
             first = np.array(first)
-            first.flat[0] += 1e-3 * max(abs(first.max()), 1)
+            first.flat[0] += 1e-3 * np.abs(first).max()
             return (first, *results[1:]) if isinstance(results, tuple) else first
 
         return wrong
@@ -219,6 +222,54 @@ def _calls(case):
     return spy.called
 
 
+@pytest.mark.parametrize(
+    ("net", "module", "name", "index"),
+    [
+        ("FullyConnectedNet", layers, "affine_backward", 0),
+        ("FullyConnectedNet", layers, "affine_backward", 1),
+        ("FullyConnectedNet", layers, "affine_backward", 2),
+        ("FullyConnectedNet", layers, "softmax_loss", 0),
+        ("FullyConnectedNet", layers, "softmax_loss", 1),
+        ("FullyConnectedNet", _fused, "batchnorm_relu_backward", 0),
+        ("FullyConnectedNet", _fused, "batchnorm_relu_backward", 1),
+        ("FullyConnectedNet", _fused, "batchnorm_relu_backward", 2),
+        ("ThreeLayerConvNet", layers, "affine_backward", 1),
+        ("ThreeLayerConvNet", layers, "conv_backward_fast", 1),
+        ("ThreeLayerConvNet", layers, "conv_backward_fast", 2),
+    ],
+)
+def test_a_step_with_a_wrong_gradient_posts_no_time(net, module, name, index, monkeypatch):
+    """A hundredth too much; in float32, whose rounding hides more."""
+    right = getattr(module, name)
+
+    def wrong(*args):
+        results = list(right(*args))
+        results[index] = 1.01 * results[index]
+        return tuple(results)
+
+    step = next(step for step in common.STEPS if net in step)
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(common.Wrong, match="is off by"):
+        common.checked_step(step, "float32")
+
+
+def test_a_wrong_call_or_training_posts_no_time(monkeypatch):
+    package, experiments = sys.modules["benchmarks.package"], sys.modules["benchmarks.experiments"]
+    for name in package.Call.params[2]:
+        right = getattr(layers, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(layers, name, lambda *args, right=right: (1.001 * right(*args)[0], None))
+            with pytest.raises(common.Wrong, match=name):
+                package.Call().setup("fastbn", "float32", name)
+    right, net = layers.affine_forward, classifiers.FullyConnectedNet
+    monkeypatch.setattr(net, "layers", net.layers)  # the benchmark changes it
+    monkeypatch.setattr(
+        layers, "affine_forward", lambda *args: (1.01 * (r := right(*args))[0], r[1])
+    )
+    with pytest.raises(common.Wrong, match="losses differ"):
+        experiments.BatchNormExperiment().setup("fastbn", "float32")
+
+
 def test_check_names_what_differs():
     right = [np.ones((3, 2), np.float32)]
     common.check("case", "float32", right, right, 6)
@@ -231,6 +282,11 @@ def test_check_names_what_differs():
     ):
         with pytest.raises(common.Wrong, match=message):
             common.check("case", "float32", wrong, right, 6)
+    # Small results are held to their own size, unless they are what cancels to 0.
+    small, other = [1e-9 * right[0]], [1.001e-9 * right[0]]
+    with pytest.raises(common.Wrong, match="off by 1e-12; rounding is 3.81e-15"):
+        common.check("case", "float32", other, small, 6)
+    common.check("case", "float32", other, small, 6, floor=1e-3)
 
 
 def test_the_ruler_is_this_checkouts():

@@ -474,6 +474,7 @@ def test_experiment_shows_a_bar_on_a_terminal(tmp_path, capsys, monkeypatch):
     assert re.search(r"\d+/\d+ \[\d\d:\d\d<", capsys.readouterr().err)
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="interrupts of a terminal are POSIX's here")
 def test_experiment_interrupted_goes_on_where_it_was(tmp_path):
     """Ctrl-C goes to all processes of the terminal; what is finished stays."""
     # As from a terminal, even where the tests run with interrupts ignored.

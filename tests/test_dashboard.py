@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -507,7 +508,18 @@ def test_places_without_results(tmp_path, capsys):
     (tmp_path / "vm").mkdir()
     (tmp_path / "vm" / "a.json").write_text(json.dumps(GOOD))  # no machine.json
     assert "no asv results in" in refused(tmp_path, tmp_path, capsys)
-    assert "is not a regular file" in refused("/dev/null", tmp_path, capsys)
+    assert "is not a regular file" in refused(os.devnull, tmp_path, capsys)
+
+
+def test_a_file_of_too_many_cases_is_not_read(tmp_path, capsys):
+    data = asv_results.run({"Conv ratio": conv()})
+    row = [None, [[str(i) for i in range(20)]] * 3, "1"]  # 8000 cases in 300 bytes
+    data["results"]["a.ATracks.track_ratio"] = row
+    folder = asv_results.write(tmp_path / "results", data)
+    assert len(_results.read(str(folder)).runs[0].values) == 8002
+    data["results"]["b.BTracks.track_ratio"] = row
+    asv_results.write(tmp_path / "results", data)
+    assert "has more than 10000 cases" in refused(folder, tmp_path, capsys)
 
 
 def test_a_file_too_large_is_not_read(tmp_path, capsys, monkeypatch):

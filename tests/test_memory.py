@@ -1,6 +1,7 @@
 """Where results live: alignment, reuse and its limit; and stores past the caches."""
 
 import gc
+import os
 import subprocess
 import sys
 
@@ -166,7 +167,7 @@ def test_the_environment_sets_the_limit(text, held):
     )
     run = subprocess.run(
         [sys.executable, "-P", "-c", code],
-        env={"FASTBN_REUSE_LIMIT": text, "PATH": ""},
+        env={**os.environ, "FASTBN_REUSE_LIMIT": text},
         capture_output=True,
         text=True,
         check=True,
@@ -177,7 +178,7 @@ def test_the_environment_sets_the_limit(text, held):
 def test_a_bad_environment_is_an_error():
     run = subprocess.run(
         [sys.executable, "-P", "-c", "import fastbn"],
-        env={"FASTBN_REUSE_LIMIT": "much", "PATH": ""},
+        env={**os.environ, "FASTBN_REUSE_LIMIT": "much"},
         capture_output=True,
         text=True,
     )

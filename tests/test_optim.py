@@ -1,6 +1,7 @@
 """Update rules: the published figures, dtypes, and what happens to the arguments."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -180,3 +181,48 @@ def test_rejects_bad_config(rule):
     with pytest.raises(TypeError, match=r"config\['learning_rate'\] must be a number; got 'fast'"):
         rule(np.zeros(4), np.zeros(4), config)
     assert config.get("t", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "change", "error", "message"),
+    [
+        (optim.adam, {"beta1": 1}, ValueError, "'beta1'] must be at least 0 and below 1; got 1.0"),
+        (optim.adam, {"beta2": -0.1}, ValueError, "'beta2'] must be at least 0 and below 1; got -"),
+        (optim.adam, {"beta2": np.nan}, ValueError, "'beta2'] must be at least 0 and below 1; got"),
+        (optim.adam, {"t": -1}, ValueError, "'t'] must be at least 0, a count of steps; got -1.0"),
+        (optim.adam, {"epsilon": 10**400}, TypeError, "'epsilon'] must be a number; got 1000"),
+        (optim.adam, {"v": np.ones(3)}, ValueError, "'v'] must have the shape of w, (4,); got (3,"),
+        (optim.adam, {"m": np.ones(4, complex)}, TypeError, "'m'] must hold real numbers; got dty"),
+        (
+            optim.rmsprop,
+            {"cache": np.ones((1, 4))},
+            ValueError,
+            "'cache'] must have the shape of w",
+        ),
+        (optim.sgd_momentum, {"velocity": 0.0}, ValueError, "'velocity'] must have the shape of w"),
+    ],
+)
+def test_a_bad_state_changes_nothing(rule, change, error, message):
+    w, dw = np.ones(4), np.ones(4)
+    with pytest.raises(error, match=re.escape(message)):
+        rule(w, dw, change)
+    assert len(change) == 1 and (w == 1).all() and (dw == 1).all()
+
+
+def test_rejects_what_is_no_array_of_floats(rule):
+    for w, got in (
+        (np.arange(4, dtype="i8"), "dtype int64"),
+        ([1.0], "list"),
+        (np.ones(4, complex), "complex"),
+    ):
+        with pytest.raises(TypeError, match=f"w must be an array of floats; got .*{got}"):
+            rule(w, np.ones(4))
+    with pytest.raises(TypeError, match="dw must hold real numbers; got dtype <U1"):
+        rule(np.ones(1), np.array(["1"]))
+
+
+def test_sgd_refuses_weights_that_it_may_not_write():
+    w = np.ones(4)
+    w.flags.writeable = False
+    with pytest.raises(ValueError, match="w must be writeable.*it is read-only"):
+        optim.sgd(w, np.ones(4))

@@ -1,6 +1,7 @@
 """Results do not depend on threads; threads do not depend on luck."""
 
 import concurrent.futures
+import importlib.util
 import os
 import subprocess
 import sys
@@ -521,5 +522,9 @@ with threadpool_limits(1):
 )
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("sklearn") is None,
+    reason="scikit-learn, of the extra train, is absent",
+)
 def test_beside_another_openmp_runtime(tmp_path):
     _run(TWO_RUNTIMES, tmp_path)

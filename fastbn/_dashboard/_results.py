@@ -20,12 +20,11 @@ from .._options import UserError
 
 _VERSION = 2  # of asv's files of results
 _MOST_BYTES = 1 << 26  # a year of samples fits; a file that is no result may be of any size
-_MOST_CASES = 10_000  # of one benchmark
+_MOST_CASES = 10_000  # of one file; a row without results claims any number in a few bytes
 _MOST_TEXT = 120
 
 #: What is kept of a class of benchmarks: fastbn's time in the reference's and in PyTorch's, GB/s or
 #: GFLOP/s, and per cent of the machine's limit.
-METRICS = ("ratio", "torch_ratio", "rate", "limit_share")
 _TRACK = re.compile(r"(?:\w+\.)*(\w+)Tracks\.track_(ratio|speedup|torch_ratio|rate|limit_share)")
 _LEVEL = "package.Build.track_cpu_level"
 _MACHINE = ("machine", "cpu", "arch", "num_cpu")
@@ -213,6 +212,8 @@ def _run(data: dict[str, Any], benchmarks: dict[str, dict[str, Any]]) -> Run:
                 _keep(values, case, "ratio", 1 / value if value else value)
             else:
                 _keep(values, case, metric, value)
+        if len(values) > _MOST_CASES:
+            raise _Malformed(f"has more than {_MOST_CASES} cases")
         versions[layer, "ratio" if metric == "speedup" else metric] = _text(entry.get("version"))
         times.append(_time(entry.get("started_at")))
     environment = {_text(k): _text(v) for k, v in _dict(data, "env_vars").items()}
@@ -318,8 +319,8 @@ def _unquoted(value: str) -> str:
     if len(value) <= 10 * _MOST_TEXT and value[:1] in "'\"" and value[:1] == value[-1:]:
         try:
             value = str(ast.literal_eval(value))
-        except (ValueError, SyntaxError):
-            pass
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            pass  # it is no literal, whatever it is
     return _text(value)
 
 

@@ -152,11 +152,11 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     return _check.cast(dtype, dx, dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape))
 
 
-def _groups(cache, N, C):
+def _groups(cache: Cache, N: int, C: int) -> int:
     """G, by the statistics: two numbers for each of an image's groups."""
     shape = np.shape(cache.stats)
     if len(shape) == 2 and shape[0] == 2 and shape[1] % N == 0:
-        G = shape[1] // N
+        G: int = shape[1] // N
         if G and C % G == 0:
             return G
     raise _check.wrong_cache(cache, "spatial_groupnorm_forward")
