@@ -1,4 +1,4 @@
-"""Sphinx: ``python -m sphinx -W --keep-going -n docs docs/_build``, with the extra `docs`."""
+"""Sphinx: ``sphinx-build -W --keep-going -n docs docs/_build``, with the extra `docs`."""
 
 import sys
 from pathlib import Path
