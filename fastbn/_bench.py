@@ -131,7 +131,7 @@ def add_command(commands):
         action="append",
         default=[],
         choices=PEERS,
-        help="also time this; may be given twice",
+        help="also time this; may be given twice (default: none)",
     )
     bench.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     bench.add_argument(
@@ -140,7 +140,9 @@ def add_command(commands):
         metavar="N",
         help="threads of fastbn, PyTorch and the limit; NumPy's BLAS has its own",
     )
-    bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
+    bench.add_argument(
+        "--only", default="", metavar="TEXT", help="cases with this in their name (default: all)"
+    )
     bench.add_argument(
         "--seconds",
         type=_options.number(float, 0, above=True),

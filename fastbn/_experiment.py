@@ -87,7 +87,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "X",
         "help": "standard deviation of the initial weights",
     },
-    "only": {"type": _case, "metavar": "TEXT", "help": "cases with this in their name"},
+    "only": {
+        "type": _case,
+        "metavar": "TEXT",
+        "help": "cases with this in their name (default: all)",
+    },
     "dtype": {"choices": ("float32", "float64"), "help": "what to compute in"},
     "seed": {
         "type": _options.number(int, 0, 2**32 - 1),
