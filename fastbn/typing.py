@@ -52,7 +52,7 @@ Cache: TypeAlias = Any
 
 
 class BatchNormParam(TypedDict):
-    """The `bn_param` of :func:`fastbn.layers.batchnorm_forward`."""
+    """The `bn_param` of :func:`fastbn.layers.batchnorm_forward`; ``mode`` is required."""
 
     mode: Literal["train", "test"]
     eps: NotRequired[float]
@@ -62,13 +62,13 @@ class BatchNormParam(TypedDict):
 
 
 class NormParam(TypedDict):
-    """The `ln_param` of layer normalization and the `gn_param` of group normalization."""
+    """The `ln_param` of layer and the `gn_param` of group normalization; nothing is required."""
 
     eps: NotRequired[float]
 
 
 class DropoutParam(TypedDict):
-    """The `dropout_param` of :func:`fastbn.layers.dropout_forward`."""
+    """The `dropout_param` of :func:`fastbn.layers.dropout_forward`; ``seed`` is optional."""
 
     p: float
     mode: Literal["train", "test"]
@@ -76,7 +76,7 @@ class DropoutParam(TypedDict):
 
 
 class ConvParam(TypedDict):
-    """The `conv_param` of :func:`fastbn.layers.conv_forward_naive`."""
+    """The `conv_param` of :func:`fastbn.layers.conv_forward_naive`; ``algorithm`` is optional."""
 
     stride: int
     pad: int
@@ -84,7 +84,7 @@ class ConvParam(TypedDict):
 
 
 class PoolParam(TypedDict):
-    """The `pool_param` of :func:`fastbn.layers.max_pool_forward_naive`."""
+    """The `pool_param` of :func:`fastbn.layers.max_pool_forward_naive`; all are required."""
 
     pool_height: int
     pool_width: int
@@ -92,7 +92,7 @@ class PoolParam(TypedDict):
 
 
 class SolverOptions(TypedDict, total=False):
-    """The keyword arguments of :class:`fastbn.solver.Solver`."""
+    """The keyword arguments of :class:`fastbn.solver.Solver`; all are optional."""
 
     update_rule: str
     optim_config: Mapping[str, Any]
