@@ -104,6 +104,13 @@ def test_nothing_is_fetched_from_elsewhere(site, pages):
         assert "url(http" not in text and "url(//" not in text and "@import" not in text, path
 
 
+def test_no_page_names_a_folder_of_the_machine_that_built_it(pages):
+    folders = {str(Path(fastbn.__file__).parents[1]), str(DOCS.parent), sys.prefix}
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert [folder for folder in folders if folder in text] == [], path
+
+
 def test_formulas_and_drawings_are_in_the_page(site, pages):
     assert "math" in pages[site / "explanation" / "stable-variance.html"].tags
     for name in (
