@@ -309,6 +309,29 @@ def test_a_level_that_the_machine_lacks_is_not_an_error(monkeypatch):
     assert "FASTBN_ISA must be one of" in child.stdout
 
 
+@pytest.mark.parametrize("cls", OF_LAYERS, ids=lambda cls: cls.__name__)
+def test_without_that_level_every_number_is_missing(cls, monkeypatch):
+    def installed(name="fastbn"):
+        raise NotImplementedError(f"no {name} of this level")
+
+    monkeypatch.setattr(common, "installed", installed)
+    benchmark = cls()
+    setup = getattr(benchmark, "setup", None)
+    if not hasattr(benchmark, "setup_cache"):
+        with pytest.raises(NotImplementedError):
+            setup(*(values[0] for values in cls.params))
+        return
+    cache = benchmark.setup_cache()
+    assert set(cache.values()) == {None}
+    parameters = [values[0] for values in cls.params]
+    for name in _methods(cls):
+        if name.startswith("track_"):
+            assert math.isnan(getattr(benchmark, name)(cache, *parameters))
+        else:
+            with pytest.raises(NotImplementedError):
+                setup(cache, *parameters)
+
+
 def test_only_tracks_of_which_less_is_better_can_regress():
     import asv.util
 

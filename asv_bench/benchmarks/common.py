@@ -164,6 +164,7 @@ def by_case(params, function):
     found = {}
     for dtype, case in itertools.product(*params[1:]):
         try:
+            limit_threads()
             found[dtype, case] = function(case, dtype)
         except NotImplementedError as error:
             print(f"n/a: {case}, {dtype}: {error}")
@@ -249,7 +250,6 @@ class PeakMemory(Benchmark):
     timeout = 300
 
     def verdicts(self):
-        limit_threads()
         return by_case(self.params, lambda name, dtype: bool(checked(name, dtype)))
 
     def setup(self, verdicts, impl, dtype, case):
@@ -280,7 +280,6 @@ class StepTracks(Benchmark):
 
     def measured(self):
         """(dtype, case) -> part -> what the tracks say."""
-        limit_threads()
         return by_case(self.params, self.measure)
 
     def measure(self, name, dtype):
