@@ -6,13 +6,15 @@ Replace ``cs231n.`` by ``fastbn.`` in a file's imports; see :mod:`fastbn.layers`
 import importlib
 from typing import TYPE_CHECKING
 
-from ._accelerate import accelerate, load_ipython_extension, unload_ipython_extension
 from ._algorithm import get_conv_algorithm, set_conv_algorithm
 from ._convention import get_dropout_convention, set_dropout_convention
 from ._ext import runtime as _runtime
 from ._memory import set_reuse_limit
 from ._threads import get_num_threads, set_num_threads
 from .config import show_config
+
+if TYPE_CHECKING:
+    from ._accelerate import accelerate, load_ipython_extension, unload_ipython_extension
 
 __all__ = [
     "accelerate",
@@ -57,7 +59,9 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # which would take any name for one of these
 
     def __getattr__(name):
-        """Import a module of the package when it is first asked for."""
+        """Import what takes time when it is first asked for."""
         if name in _MODULES:
             return importlib.import_module(f"{__name__}.{name}")
+        if name in __all__:  # which needs all layers
+            return getattr(importlib.import_module(f"{__name__}._accelerate"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -154,7 +154,8 @@ def _documented_functions():
     for module in _public_modules():
         if module.__name__.startswith("fastbn.reference"):
             continue  # documented in layers; there a line says how it is computed
-        for name, value in vars(module).items():
+        names = {*vars(module), *getattr(module, "__all__", ())}  # some are imported when used
+        for name, value in ((name, getattr(module, name)) for name in sorted(names)):
             if name.startswith("_") or not (inspect.isfunction(value) or inspect.isclass(value)):
                 continue
             # What a package imports it shows; what a module imports it uses.
