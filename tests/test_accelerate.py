@@ -336,8 +336,7 @@ def test_a_compiled_extension_of_theirs_is_taken(checkout):
 def test_functions_without_a_signature(checkout):
     root = checkout(2024)
     (root / "im2col_cython.py").write_text(
-        "import operator\n"
-        "im2col_cython = col2im_cython = col2im_6d_cython = operator.itemgetter(0)\n"
+        "im2col_cython = col2im_cython = col2im_6d_cython = max\n"  # two forms: no signature
     )
     home = module("layers")
     home.relu_forward = dict.fromkeys

@@ -304,7 +304,7 @@ def test_a_level_that_the_machine_lacks_is_not_an_error(monkeypatch):
         "except NotImplementedError as error: print(error)"
     )
     child = subprocess.run(
-        [sys.executable, "-c", code, str(SUITE)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code, str(SUITE)], capture_output=True, text=True, check=True
     )
     assert "FASTBN_ISA must be one of" in child.stdout
 

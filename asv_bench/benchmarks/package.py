@@ -27,9 +27,10 @@ class Import:
             "import time, numpy; start = time.perf_counter(); import fastbn;"
             " print(time.perf_counter() - start)"
         )
+        # -P: what is installed, not an unbuilt source tree that is the working directory.
+        command = [sys.executable, "-P", "-c", code]
         runs = [
-            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-            for _ in range(5)
+            subprocess.run(command, capture_output=True, check=True, text=True) for _ in range(5)
         ]
         return statistics.median(float(run.stdout) for run in runs)
 
