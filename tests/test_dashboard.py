@@ -273,6 +273,17 @@ def test_levels_and_threads(show):
     assert "Per cent of the machine's limit, float32: not measured." in page.text
 
 
+def test_a_level_that_the_machine_lacks_is_not_what_the_page_begins_with(show):
+    def run(level, ratio):
+        tracks = {"Conv ratio": conv(ratio, ratio)}
+        return asv_results.run(tracks, env={"FASTBN_NUM_THREADS": "1", "FASTBN_ISA": level})
+
+    page = show(run("v2", 0.5), run("v3", 0.25), run("v4", math.nan))
+    assert "Setting: v3 (AVX2), 1 thread." in page.text
+    assert by_layer(page)["Conv 2 cases", "float32"][0] == "4.00× 4.00–4.00×"
+    assert page.tables[1]["rows"][-1][0] == "v4 AVX-512 1 thread 2 cases"
+
+
 def test_a_dash_says_what_it_is(show):
     ratios, torch = {"Conv ratio": conv(), "BatchNorm ratio": conv()}, {"Conv torch_ratio": conv()}
     page = show(

@@ -88,8 +88,17 @@ class OnMachine(NamedTuple):
 
     @property
     def newest(self) -> Run:
-        """The newest commit at the highest level and number of threads."""
-        return self.commits[0].runs[self.settings[-1]]
+        """The newest commit in the setting of which most is known.
+
+        Of those alike, at the highest level and number of threads: a level that the machine lacks
+        has results, too, all n/a.
+        """
+        runs = self.commits[0].runs
+
+        def known(setting: Setting) -> int:
+            return sum(len(numbers) for numbers in runs[setting].values.values())
+
+        return runs[max(reversed(self.settings), key=known)]
 
 
 def by_machine(runs: Iterable[Run]) -> list[OnMachine]:
