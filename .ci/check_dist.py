@@ -43,7 +43,7 @@ def check_wheel(path):
     expected = {f"{k}_{level}" for k in kernels - alone for level in levels} | alone
     yield from _difference(modules, expected | {"fastbn/_ext/_cyutility"})
 
-    files = {n for n in sources if n.endswith((".py", ".pyi", "/py.typed"))}
+    files = {n for n in sources if n.endswith((".py", ".pyi", ".css", "/py.typed"))}
     files |= {f"{info}/{n}" for n in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")}
     files |= {f"{info}/licenses/LICENSE"}
     if vendored:
