@@ -263,9 +263,6 @@ cdef void _product(
 
 
 cdef Py_ssize_t _bytes(const Sizes *sizes, Py_ssize_t itemsize, int num_threads) noexcept nogil:
-    # Paddings of 2^29 and as many rows of filters can be asked for. No memory holds what they need.
-    if <double>sizes.thread * num_threads + sizes.shared + sizes.offsets > 1e17:
-        return <Py_ssize_t>1 << 62
     return 64 + lined_up(sizes.offsets) * <Py_ssize_t>sizeof(Py_ssize_t) + itemsize * (
         lined_up(sizes.shared) + num_threads * sizes.thread)
 
