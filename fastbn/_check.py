@@ -6,6 +6,7 @@ Those of arrays are in layers/_check.py.
 
 import math
 import operator
+import os
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,14 @@ def number(
         rule = "at least 0" if most == math.inf else f"from 0 to {most}"
         raise ValueError(f"{name}[{wanted!r}] must be {rule}; got {value}")
     return value
+
+
+def path(name: str, value: Any) -> str:
+    """A path as str. Not a number, which `open` takes for a file that is open, and closes."""
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a path; got {value!r}") from None
 
 
 def real(name: str, value: Any) -> float:

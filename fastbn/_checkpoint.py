@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _plain_pickle
+from . import _check, _plain_pickle
 
 #: Attributes of a Solver that change as it trains, and their types.
 PROGRESS = {
@@ -28,10 +28,11 @@ _TYPES = {"model": dict, "update_rule": str, "random_state": dict, **PROGRESS}
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The dict in a pickle, with a model in it; a ValueError if it is none."""
-    with open(path, "rb") as file:
+    name = _check.path("path", path)
+    with open(name, "rb") as file:
         checkpoint = _plain_pickle.load(file, names=True)
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
-        raise ValueError(f"{os.fspath(path)} is not a checkpoint: it must hold a dict with a model")
+        raise ValueError(f"{name} is not a checkpoint: it must hold a dict with a model")
     return checkpoint
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,14 @@ _SHAPE = (3, 32, 32)
 
 
 def read_batch(
-    filename: str | os.PathLike[str],
+    name: str,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return the pixels (N, 3, 32, 32) and classes (N,) of a batch, checked."""
     try:
-        with open(filename, "rb") as file:
+        with open(name, "rb") as file:
             batch = _plain_pickle.load(file)
     except FileNotFoundError:
-        raise FileNotFoundError(f"no such CIFAR-10 batch: {os.fspath(filename)!r}") from None
-    name = os.fspath(filename)
+        raise FileNotFoundError(f"no such CIFAR-10 batch: {name!r}") from None
     if not isinstance(batch, dict) or "data" not in batch or "labels" not in batch:
         raise ValueError(
             f"{name} is not a CIFAR-10 batch: it must hold a dict with the keys data and labels"

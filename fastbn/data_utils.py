@@ -99,7 +99,7 @@ def load_CIFAR_batch(
     ValueError
         If it is not a batch, or cut short.
     """
-    pixels, labels = _cifar10.read_batch(filename)
+    pixels, labels = _cifar10.read_batch(_check.path("filename", filename))
     return pixels.transpose(0, 2, 3, 1).astype(np.float64, order="C"), labels
 
 
@@ -132,8 +132,9 @@ def load_CIFAR10(
     ValueError
         If a file is not a batch, or cut short.
     """
+    ROOT = _check.path("ROOT", ROOT)
     if not os.path.isdir(ROOT):
-        raise FileNotFoundError(f"no such folder of CIFAR-10 batches: {os.fspath(ROOT)!r}")
+        raise FileNotFoundError(f"no such folder of CIFAR-10 batches: {ROOT!r}")
     names = [f"data_batch_{number}" for number in range(1, 6)]
     batches = [load_CIFAR_batch(os.path.join(ROOT, name)) for name in names]
     Xtr = np.concatenate([X for X, _ in batches])
@@ -182,6 +183,7 @@ def get_CIFAR10_data(
     """
     if cifar10_dir is None:
         cifar10_dir = _find("cifar-10-batches-py", "cifar10_dir")
+    cifar10_dir = _check.path("cifar10_dir", cifar10_dir)
     X, y, X_test, y_test = load_CIFAR10(cifar10_dir)
     return _split(
         (X.transpose(0, 3, 1, 2), y),
@@ -232,7 +234,7 @@ def load_tiny_imagenet(
     """
     if not np.issubdtype(np.dtype(dtype), np.floating):
         raise TypeError(f"dtype must be a floating dtype; got {dtype!r}")
-    data = _tiny_imagenet.read(os.fspath(path), dtype)
+    data = _tiny_imagenet.read(_check.path("path", path), dtype)
     # In float64: a float32 sum of 100000 pixels has lost its third decimal.
     mean = data["X_train"].mean(axis=0, dtype=np.float64).astype(dtype)
     if subtract_mean:
@@ -273,12 +275,12 @@ def load_imagenet_val(
         If `num` is not an integer.
     """
     if num is not None:
-        _check.integer("num", num, 0)
+        num = _check.integer("num", num, 0)
     if imagenet_file is None:
         imagenet_file = _find("imagenet_val_25.npz", "imagenet_file")
-    name = os.fspath(imagenet_file)
+    name = _check.path("imagenet_file", imagenet_file)
     try:
-        with zipfile.ZipFile(imagenet_file) as archive:
+        with zipfile.ZipFile(name) as archive:
             X, y, label_map = (_member(archive, key) for key in ("X", "y", "label_map"))
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
         raise ValueError(f"{name} is not a readable npz of images: {error}") from error
@@ -319,6 +321,7 @@ def load_models(models_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]
         If a checkpoint is damaged, has no model, or would have to call something to be read.
     """
     models = {}
+    models_dir = _check.path("models_dir", models_dir)
     for name in sorted(os.listdir(models_dir)):
         path = os.path.join(models_dir, name)
         if not os.path.isfile(path):
@@ -388,8 +391,8 @@ def get_digits_data(
     # RandomState, whose stream NumPy has frozen, so that the split never changes.
     order = np.random.RandomState(seed).permutation(len(digits.target))
     X, y = digits.images[order, None] / 16.0, digits.target[order].astype(np.int64)
-    _check.integer("num_validation", num_validation, 1)
-    _check.integer("num_test", num_test, 1)
+    num_validation = _check.integer("num_validation", num_validation, 1)
+    num_test = _check.integer("num_test", num_test, 1)
     rest = len(y) - num_test
     if num_validation >= rest:
         raise ValueError(
@@ -415,9 +418,9 @@ def _split(
     subtract_mean: bool,
 ) -> Data:
     """Cut the three sets out of two, as C-contiguous copies."""
-    counts = {"num_training": num_training, "num_validation": num_validation, "num_test": num_test}
-    for name, count in counts.items():
-        _check.integer(name, count, 1)
+    num_training = _check.integer("num_training", num_training, 1)
+    num_validation = _check.integer("num_validation", num_validation, 1)
+    num_test = _check.integer("num_test", num_test, 1)
     (X, y), (X_test, y_test) = train, test
     end = num_training + num_validation
     if end > len(y):

@@ -130,7 +130,7 @@ def eval_numerical_gradient_array(
     Raises
     ------
     TypeError
-        If `x` is not an array of a floating dtype.
+        If `x` is not an array of a floating dtype, or `df` does not hold real numbers.
     ValueError
         If `x` is read-only or `h` is not positive.
 
@@ -146,6 +146,9 @@ def eval_numerical_gradient_array(
     True
     """
     _check(x, h)
+    df = np.asarray(df)
+    if df.dtype.kind not in "biuf":
+        raise TypeError(f"df must hold real numbers; got dtype {df.dtype}")
     gradient = np.zeros_like(x)
     for index in np.ndindex(x.shape):
         plus, minus = _evaluate_around(lambda: f(x), x, index, h)
@@ -260,10 +263,10 @@ def grad_check_sparse(
     _check(x, h)
     if x.size == 0:
         raise ValueError(f"x must have at least one element; got shape {x.shape}")
-    if np.shape(analytic_grad) != x.shape:
+    analytic_grad = np.asarray(analytic_grad)
+    if analytic_grad.shape != x.shape:
         raise ValueError(
-            f"analytic_grad must have the shape of x, {x.shape}; "
-            f"got shape {np.shape(analytic_grad)}"
+            f"analytic_grad must have the shape of x, {x.shape}; got shape {analytic_grad.shape}"
         )
     for _ in range(num_checks):
         index = tuple(random.randrange(length) for length in x.shape)
@@ -294,9 +297,9 @@ def _evaluate_around(
 
 def _check(x: Array, h: float, name: str = "x") -> None:
     """Refuse what cannot be perturbed in place by `h`."""
-    if not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} must be a NumPy array, because it is perturbed in place; "
+            f"{name} must be a plain NumPy array, because it is perturbed in place; "
             f"got {type(x).__name__}"
         )
     if not np.issubdtype(x.dtype, np.floating):

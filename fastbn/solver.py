@@ -139,12 +139,12 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             raise TypeError(f"lr_decay must be a number; got {self.lr_decay!r}")
         if not (self.lr_decay > 0 and math.isfinite(self.lr_decay)):
             raise ValueError(f"lr_decay must be positive and finite; got {self.lr_decay!r}")
-        _check.integer("batch_size", self.batch_size, 1)
-        _check.integer("num_epochs", self.num_epochs, 0)
-        _check.integer("print_every", self.print_every, 1)
+        self.batch_size = _check.integer("batch_size", self.batch_size, 1)
+        self.num_epochs = _check.integer("num_epochs", self.num_epochs, 0)
+        self.print_every = _check.integer("print_every", self.print_every, 1)
         for name in ("num_train_samples", "num_val_samples"):
             if getattr(self, name) is not None:
-                _check.integer(name, getattr(self, name), 1)
+                setattr(self, name, _check.integer(name, getattr(self, name), 1))
         if not isinstance(self.checkpoint_name, (str, os.PathLike, type(None))):
             raise TypeError(
                 f"checkpoint_name must be a string, a path or None; got {self.checkpoint_name!r}"
@@ -213,7 +213,7 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
         The model gets back its parameters and all else that was plain data among its attributes
         (running statistics, for instance), and ``numpy.random`` its global state.
         """
-        name = os.fspath(path)
+        name = _check.path("path", path)
         checkpoint = load_checkpoint(path)
         _checkpoint.check(name, checkpoint, self._settings(), self.model)
         np.random.set_state(checkpoint["random_state"])
@@ -265,10 +265,10 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             If a count or a class is not an integer.
         """
         X, y = _check_pair("X", X, "y", y)
-        _check.integer("batch_size", batch_size, 1)
+        batch_size = _check.integer("batch_size", batch_size, 1)
         N = X.shape[0]
         if num_samples is not None:
-            _check.integer("num_samples", num_samples, 1)
+            num_samples = _check.integer("num_samples", num_samples, 1)
             if N > num_samples:
                 sample = np.random.choice(N, num_samples)
                 X, y, N = X[sample], y[sample], num_samples
@@ -449,6 +449,7 @@ def _check_model(model: Any) -> None:
 
 
 def _check_data(data: Any) -> list[npt.NDArray[Any]]:
+    """The four arrays of the data of a training, checked."""
     values = {key: _check.key(data, "data", key) for key in _DATA_KEYS}
     pairs: list[npt.NDArray[Any]] = []
     for x_key, y_key in (_DATA_KEYS[:2], _DATA_KEYS[2:]):
@@ -464,6 +465,8 @@ def _check_pair(
     for name, array in ((x_name, x), (y_name, y)):
         if array.ndim == 0 or array.shape[0] == 0:
             raise ValueError(f"{name} must have at least one sample; got shape {array.shape}")
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{name} must be a plain array; got a masked array")
     if x.shape[0] != y.shape[0]:
         raise ValueError(
             f"{x_name} and {y_name} must have the same length; got {x.shape[0]} and {y.shape[0]}"

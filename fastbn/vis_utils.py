@@ -204,7 +204,9 @@ def plot_history(history: Any, title: str | None = None) -> Any:
     Raises
     ------
     TypeError, KeyError
-        If `history` has no such histories.
+        If `history` has no such histories, or one does not hold real numbers.
+    ValueError
+        If a history has not one axis.
     """
     losses, train, val = _histories(history)
     figure, (left, right) = _plots.panels(title, 10, 4.5, 2)
@@ -324,7 +326,14 @@ def _histories(history: Any) -> list[npt.NDArray[np.float64]]:
             f"history must be a Solver or a mapping with {', '.join(_HISTORIES)}; "
             f"got {type(history).__name__}"
         )
-    arrays = [np.array(value, dtype=np.float64) for value in values]
+    arrays = []
+    for name, value in zip(_HISTORIES, values, strict=True):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufO":  # O: of numbers and None
+            raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
+        if array.ndim != 1:
+            raise ValueError(f"{name} must have one axis; got shape {array.shape}")
+        arrays.append(array.astype(np.float64))
     arrays[0][~np.isfinite(arrays[0])] = np.nan
     return arrays
 

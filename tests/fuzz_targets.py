@@ -4,6 +4,8 @@ import types
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fuzz_users import USERS
+
 import fastbn
 from fastbn import _arguments as make
 from fastbn import (
@@ -28,6 +30,8 @@ class Target(NamedTuple):
     module: object
     twin: object
     shapes: Callable  # of a Random: a maker as in `fastbn._arguments`
+    strict: bool = True  # good arguments are taken, and no number in them makes a warning
+    refusals: tuple[type[Exception], ...] = ()  # besides ValueError and TypeError
 
 
 def _lengths(random, count, most=2000):
@@ -249,7 +253,8 @@ def _setting(*good):
 
 def _targets():
     def add(forward, backward, shapes, module=layers, twin=reference):
-        found.append(Target(forward, backward, module, twin, shapes))
+        strict = module in (layers, layer_utils)
+        found.append(Target(forward, backward, module, twin, shapes, strict))
 
     found: list[Target] = []
     for name, shapes in {
@@ -303,6 +308,13 @@ def _targets():
     add("set_conv_algorithm", None, _setting("auto", "direct"), fastbn, None)
     add("set_dropout_convention", None, _setting("keep"), fastbn, None)
     add("set_reuse_limit", None, _setting(0, 1 << 20, 1 << 28), fastbn, None)
+    functions = types.SimpleNamespace(**{name: user.call for name, user in USERS.items()})
+    for name, user in USERS.items():
+
+        def shapes(random, good=user.good):
+            return lambda rng: good(random)
+
+        found.append(Target(name, None, functions, None, shapes, user.strict, user.refusals))
     return found
 
 

@@ -582,3 +582,32 @@ def test_nested_keys_are_not_hashed(start, end):
     data = b"\x80\x04" + start + b")" + b"2\x86" * 40 + end
     with pytest.raises(ValueError, match="is not a readable pickle"):
         load_pickle(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        load_CIFAR_batch,
+        load_CIFAR10,
+        load_models,
+        load_tiny_imagenet,
+        lambda path: get_CIFAR10_data(cifar10_dir=path),
+        lambda path: load_imagenet_val(imagenet_file=path),
+    ],
+)
+def test_a_number_is_no_path(read, tmp_path):
+    """`open` takes a number for an open file, and closes it: with 1, the program's output."""
+    with open(tmp_path / "open", "w") as file:
+        for number in (file.fileno(), True, np.int64(file.fileno()), np.array([]), None):
+            if number is None and read.__name__ == "<lambda>":
+                continue  # their default
+            with pytest.raises(TypeError, match="must be a path; got"):
+                read(number)
+        file.write("still open")
+    assert (tmp_path / "open").read_text() == "still open"
+
+
+def test_small_integers_as_counts():
+    data = get_digits_data(np.int8(100), np.int8(100))
+    assert len(data["y_val"]) == len(data["y_test"]) == 100
+    assert len(data["y_train"]) == 1597

@@ -19,6 +19,10 @@ from fastbn.experiments import _parallel, _trainings, batch_size, batchnorm, spe
 from fastbn.solver import Solver
 
 #: Trainings of some milliseconds.
+EMPTY = {
+    key: np.zeros((N, 2) if key[0] == "X" else N, float if key[0] == "X" else int)
+    for key, N in (("X_train", 0), ("y_train", 0), ("X_val", 1), ("y_val", 1))
+}
 TINY = {"hidden": (6, 5), "num_train": 40, "epochs": 2}
 STUDIES = [
     pytest.param(batchnorm, {**TINY, "batch_size": 10}, 2, id="batchnorm"),
@@ -505,6 +509,21 @@ def test_what_batch_size_says(normalized, plain, sizes, effect):
         (batchnorm, {"seed": -1}, ValueError, "seed must be at least 0; got -1"),
         (batchnorm, {"seed": 2**32}, ValueError, "seed must be at most 4294967295"),
         (batchnorm, {"data": {"X_train": []}}, ValueError, "data must have the key 'y_train'"),
+        (
+            batchnorm,
+            {"data": EMPTY},
+            ValueError,
+            r"data\['X_train'\] must have at least one sample",
+        ),
+        (
+            batchnorm,
+            {
+                "data": {**EMPTY, "X_train": np.ones((1, 2), complex), "y_train": [0]},
+                "num_train": 1,
+            },
+            TypeError,
+            r"data\['X_train'\] must hold real numbers; got dtype complex128",
+        ),
         (weight_scale, {"weight_scales": ()}, ValueError, "weight_scales must hold at least 1"),
         (
             weight_scale,

@@ -297,6 +297,13 @@ def test_dropout_as_the_share_dropped(make, dropped):
         fastbn.set_dropout_convention("keep")
 
 
+def test_samples_are_real_numbers():
+    """A cast to the net's dtype would only warn that it drops a part."""
+    net = FullyConnectedNet([3], 6, 3)
+    with pytest.raises(TypeError, match="X must hold real numbers.*; got dtype complex128"):
+        net.loss(np.ones((2, 6), complex))
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
@@ -395,6 +402,16 @@ def test_load_refuses_what_does_not_fit(tmp_path):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=r"must hold running_var2 of shape \(5,\); got \(3,\)"):
         FullyConnectedNet([6, 5], 12, 3, normalization="batchnorm").load(tmp_path / "bad.npz")
+
+
+def test_load_refuses_what_are_no_numbers(tmp_path):
+    net = FullyConnectedNet([2], 3, 3)
+    before = net.params
+    for name, dtype in (("b1", "U3"), ("W2", int), ("W1", complex)):
+        np.savez(tmp_path / "bad.npz", **{**before, name: before[name].astype(dtype)})
+        with pytest.raises(ValueError, match=f"must hold floating numbers as {name}; got dtype"):
+            net.load(tmp_path / "bad.npz")
+    assert net.params is before
 
 
 def test_load_of_the_courses_file(tmp_path):

@@ -158,8 +158,10 @@ def test_x_is_restored_when_f_raises(fail_at):
     ],
 )
 def test_rejects_what_cannot_be_perturbed(check):
-    with pytest.raises(TypeError, match="x must be a NumPy array.*; got list"):
+    with pytest.raises(TypeError, match="x must be a plain NumPy array.*; got list"):
         check([1.0, 2.0])
+    with pytest.raises(TypeError, match="x must be a plain NumPy array.*; got MaskedArray"):
+        check(np.ma.masked_equal([1.0, 2.0], 2))
     with pytest.raises(TypeError, match="x must have a floating dtype; got int64"):
         check(np.arange(3, dtype=np.int64))
     frozen = np.zeros(3)
@@ -168,6 +170,11 @@ def test_rejects_what_cannot_be_perturbed(check):
         check(frozen)
     with pytest.raises(ValueError, match="h must be positive; got 0"):
         check(np.zeros(3), h=0)
+
+
+def test_array_rejects_complex_gradients():
+    with pytest.raises(TypeError, match="df must hold real numbers; got dtype complex128"):
+        eval_numerical_gradient_array(np.exp, np.zeros(3), np.ones(3, complex))
 
 
 def test_sparse_rejects_other_shapes():

@@ -765,6 +765,21 @@ def test_bad_types():
                 Solver(Linear(), data)
     with pytest.raises(TypeError, match="model must have a dict params and a method loss; got int"):
         Solver(3, make_data())
+    for key in make_data():  # the mask would be lost on the way
+        data = make_data()
+        data[key] = np.ma.masked_equal(data[key], 0)
+        with pytest.raises(TypeError, match=rf"data\['{key}'\] must be a plain array; got a m"):
+            Solver(Linear(), data)
+
+
+def test_counts_of_any_integer_type():
+    """An int8 would overflow where it is multiplied."""
+    counts = dict.fromkeys(("batch_size", "num_epochs", "print_every"), np.int8(3))
+    training = make_solver(**counts, num_train_samples=np.uint8(7), num_val_samples=np.uint8(7))
+    names = (*counts, "num_train_samples", "num_val_samples")
+    assert all(type(getattr(training, name)) is int for name in names)
+    training.train()
+    assert len(training.loss_history) == 3 * (50 // 3)
 
 
 def test_accuracy_wants_one_integer_a_sample():

@@ -244,6 +244,16 @@ def test_plot_comparison_has_three_panels_with_every_training():
     ("call", "error", "message"),
     [
         (lambda: plot_history({}), KeyError, "history must have the key 'loss_history'"),
+        (
+            lambda: plot_history(history([1j])),
+            TypeError,
+            "must hold real numbers.*comp",
+        ),
+        (
+            lambda: plot_history(history([1.0], val=0.5)),
+            ValueError,
+            r"val_acc_history must have one axis; got shape \(\)",
+        ),
         (lambda: plot_history([1.0]), TypeError, "must be a Solver or a mapping.*got list"),
         (lambda: plot_comparison({}), ValueError, "at least one training"),
         (

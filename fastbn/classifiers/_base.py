@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .. import _plain_pickle, layers
+from .. import _check, _plain_pickle, layers
 from .._atomic import atomic_write
 from ..layers import _fused
 
@@ -95,7 +95,7 @@ class Net:
         OSError
             If the file cannot be written.
         """
-        with atomic_write(fname) as file:
+        with atomic_write(_check.path("fname", fname)) as file:
             arrays: dict[str, Any] = {**self.params, **self._statistics()}
             np.savez(file, **arrays)
 
@@ -117,8 +117,8 @@ class Net:
             If it is not an npz file of plain arrays, or its names or shapes are not those of this
             net. The net is then left as it was.
         """
-        name = os.fspath(fname)
-        with open(fname, "rb") as file:
+        name = _check.path("fname", fname)
+        with open(name, "rb") as file:
             # A bare .npy, a text file, a damaged archive: NumPy and zipfile raise their own
             # exception for each.
             try:
@@ -130,6 +130,11 @@ class Net:
         got = {key: value.shape for key, value in params.items()}
         if got != wanted:
             raise ValueError(f"{name} must hold the parameters {wanted}; got {got}")
+        for key, value in (*params.items(), *arrays.items()):
+            if value.dtype.kind != "f":
+                raise ValueError(
+                    f"{name} must hold floating numbers as {key}; got dtype {value.dtype}"
+                )
         self._set_statistics(arrays, name)
         self.params = params
 

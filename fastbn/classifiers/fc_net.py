@@ -12,6 +12,7 @@ import numpy as np
 from .. import _check, _convention, layer_utils
 from ..layer_utils import *
 from ..layers import *
+from ..layers import _check as _arrays
 from . import _base
 
 if TYPE_CHECKING:
@@ -270,9 +271,9 @@ class FullyConnectedNet(_base.Net):
         loss, grads : float and dict
             Otherwise; one gradient for every parameter, under the same name.
         """
+        out = _arrays.array("X", X).astype(self.dtype, copy=False)
         self._set_mode("test" if y is None else "train")
         layers, last = self.layers, self.num_layers
-        out = np.asarray(X).astype(self.dtype, copy=False)
         caches = []
         for i in range(1, last):
             out, cache = self._hidden_forward(out, i)

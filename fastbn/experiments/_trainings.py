@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .. import _check, _ext, config, data_utils
 from ..classifiers.fc_net import FullyConnectedNet
-from ..solver import Solver
+from ..solver import Solver, _check_data
 from ._parallel import progress_bar, side_by_side
 from ._store import Store
 
@@ -67,7 +67,7 @@ def read(data: Any, num_train: int, dtype: str) -> Data:
     """
     if isinstance(data, Data):
         return data
-    _check.integer("num_train", num_train, 1)
+    num_train = _check.integer("num_train", num_train, 1)
     check_dtype(dtype)
     if data is None:
         name, arrays = "digits", data_utils.get_digits_data()
@@ -77,7 +77,8 @@ def read(data: Any, num_train: int, dtype: str) -> Data:
         name, arrays = "CIFAR-10", data_utils.get_CIFAR10_data(cifar10_dir=data)
     else:
         raise TypeError(f"data must be a folder, a mapping or None; got {data!r}")
-    there = len(_check.key(arrays, "data", "y_train"))
+    _check_data(arrays)
+    there = len(arrays["y_train"])
     if num_train > there:
         raise ValueError(
             f"num_train must be at most {there}, the training images of {name}; got {num_train}"
@@ -86,7 +87,9 @@ def read(data: Any, num_train: int, dtype: str) -> Data:
     chosen = {}
     for key, number in (("X_train", num_train), ("y_train", num_train), ("X_val", None),
                         ("y_val", None)):  # fmt: skip
-        array = np.asarray(_check.key(arrays, "data", key))[:number]
+        array = np.asarray(arrays[key])[:number]
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"data[{key!r}] must hold real numbers; got dtype {array.dtype}")
         # The net would cast each batch to its dtype: the same numbers, again and again. A copy,
         # so that the whole of CIFAR-10 can go.
         array = array.astype(dtype) if key.startswith("X") else array.copy()
@@ -146,7 +149,7 @@ def run_all(
 ) -> list[dict[str, Any]]:
     """Return a record for every training, those that `out` holds already without training anew."""
     if n_jobs is not None:
-        _check.integer("n_jobs", n_jobs, -math.inf)
+        n_jobs = _check.integer("n_jobs", n_jobs, -math.inf)
     store = Store(out, "trainings")
     # CPU levels round differently.
     where = {"versions": config.show_config("dict")["versions"], "level": _ext.level}
