@@ -65,6 +65,9 @@ def check(name: str, checkpoint: dict[str, Any], settings: dict[str, Any], model
         if not isinstance(checkpoint[key], kind):
             got = type(checkpoint[key]).__name__
             raise ValueError(f"{name} must hold {key} of type {kind.__name__}; got {got}")
+    for key in ("epoch", "iteration"):
+        if checkpoint[key] < 0:
+            raise ValueError(f"{name} must hold {key} of at least 0; got {checkpoint[key]}")
     for key, value in settings.items():
         if not _equal(value, checkpoint[key]):
             raise ValueError(

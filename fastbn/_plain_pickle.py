@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 _PLAIN_DTYPE = re.compile(r"b1|[iu][1248]|f[248]")
+_PIECE = 1 << 20  # bytes
 _PLAIN_TYPES = (str, bytes, bytearray, int, float, complex, bool, type(None), np.number, np.bool_)
 
 
@@ -76,15 +78,14 @@ def load_npy(file: IO[bytes]) -> npt.NDArray[Any]:
     ValueError
         If it is no npy file, or its objects cannot be read.
     """
-    start = file.tell()
     version = np.lib.format.read_magic(file)
     reader = "read_array_header_1_0" if version == (1, 0) else "read_array_header_2_0"
-    *_, dtype = getattr(np.lib.format, reader)(file)
-    if dtype.hasobject:
-        array = load(file, names=True)
-    else:
-        file.seek(start)
-        array = np.load(file, allow_pickle=False)
+    shape, fortran, dtype = getattr(np.lib.format, reader)(file)
+    if not dtype.hasobject:
+        # What is there, and not, as NumPy does, room for what the header claims.
+        content = np.frombuffer(bytearray(file.read()), dtype)
+        return content.reshape(shape, order="F" if fortran else "C")
+    array = load(file, names=True)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"the file must hold an array; got a {type(array).__name__}")
     return array
@@ -291,6 +292,14 @@ class _Unpickler(pickle._Unpickler):
         if code not in (pickle.ADDITEMS[0], pickle.FROZENSET[0])
     }
 
+    def __init__(self, file: IO[bytes], *, encoding: str) -> None:
+        super().__init__(file, encoding=encoding)
+        self._file_read = lambda size: _read(file, size)
+
+    def load_bytearray8(self) -> None:  # a writable array; Python would fill a claim with zeros
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
     def load_setitem(self) -> None:
         _check_key(self.stack[-2])
         super().load_setitem()
@@ -305,6 +314,7 @@ class _Unpickler(pickle._Unpickler):
             _check_key(key)
         super().load_dict()
 
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
     dispatch[pickle.DICT[0]] = load_dict
@@ -324,6 +334,17 @@ class _NamesUnpickler(_Unpickler):
         if stand_in is _Dtype:
             return _AnyDtype
         return stand_in or _Named(name, (_Instance,), {"label": f"{module}.{name}"})
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """At most `size` bytes, with no more room made at once than a piece; a claim may be any."""
+    if size <= _PIECE:
+        return file.read(size)
+    parts = []
+    while size > 0 and (part := file.read(min(size, _PIECE))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _check_key(key: Any) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -279,11 +278,13 @@ def load_imagenet_val(
     if imagenet_file is None:
         imagenet_file = _find("imagenet_val_25.npz", "imagenet_file")
     name = _check.path("imagenet_file", imagenet_file)
-    try:
-        with zipfile.ZipFile(name) as archive:
-            X, y, label_map = (_member(archive, key) for key in ("X", "y", "label_map"))
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError) as error:
-        raise ValueError(f"{name} is not a readable npz of images: {error}") from error
+    with open(name, "rb") as file:
+        # For a damaged archive, zipfile, zlib and NumPy raise nearly anything.
+        try:
+            with zipfile.ZipFile(file) as archive:
+                X, y, label_map = (_member(archive, key) for key in ("X", "y", "label_map"))
+        except Exception as error:
+            raise ValueError(f"{name} is not a readable npz of images: {error}") from error
     class_names = label_map.item() if label_map.shape == () else None
     if X.ndim != 4 or y.shape != X.shape[:1] or not isinstance(class_names, dict):
         raise ValueError(

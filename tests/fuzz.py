@@ -1,6 +1,7 @@
 """The long run of `fuzzing.py`: ``python tests/fuzz.py STATE.json --seeds 1000000``.
 
-A seed is a call, or two where there is a backward pass. Blocks of seeds run in processes of their
+A seed is a call, or two where there is a backward pass; with ``--what files`` it is a damaged file
+(`damaged_files.py`). Blocks of seeds run in processes of their
 own, on every CPU level in turn, so that a crash or a hang is a finding with its seed and not the
 end. STATE.json is written after each block; the same command goes on from it, and first tries
 again what it had found. ``--one SEED`` repeats a seed in this process, for a debugger.
@@ -21,8 +22,9 @@ from pathlib import Path
 ADDRESS_SPACE = 8 << 30  # what a call may map: more is a MemoryError
 
 
-def run_block(first, count, seconds, fault):
+def run_block(first, count, seconds, fault, what):
     """In a child: a line for every call, before it and after it."""
+    import damaged_files
     import fuzzing
 
     import fastbn
@@ -44,7 +46,8 @@ def run_block(first, count, seconds, fault):
             if fault == f"hang:{seed}":
                 time.sleep(60)
             fastbn.set_num_threads(seed % 5 + 1)
-            fuzzer = fuzzing.Fuzzer(random.Random(seed))
+            make = damaged_files.Damage if what == "files" else fuzzing.Fuzzer
+            fuzzer = make(random.Random(seed))
             try:
                 report = {"outcome": fuzzer.step()}
             except Exception as error:
@@ -53,13 +56,14 @@ def run_block(first, count, seconds, fault):
             faulthandler.cancel_dump_traceback_later()
 
 
-def child(first, count, seconds, level, fault):
+def child(first, count, seconds, level, fault, what):
     """Outcomes and findings of a block; after a crash it goes on with the next seed."""
     outcomes, findings = collections.Counter(), []
     end = first + count
     while first < end:
         command = [sys.executable, __file__, "-", "--one", str(first), "--block", str(end - first)]
-        options = ["--seconds", str(seconds), *(["--fault", fault] if fault else [])]
+        options = ["--seconds", str(seconds), "--what", what]
+        options += ["--fault", fault] if fault else []
         done = subprocess.run(
             [*command, *options],
             env={**os.environ, "FASTBN_ISA": level},
@@ -97,30 +101,36 @@ def main():
     parser.add_argument("--block", type=int, default=5000, help="seeds of a process")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="longest call")
+    parser.add_argument("--what", choices=("calls", "files"), default="calls")
     parser.add_argument("--one", type=int, metavar="SEED", help="this seed only, here")
     parser.add_argument("--fault", default="", help="crash:SEED or hang:SEED, to test this script")
     args = parser.parse_args()
     if args.one is not None:
-        run_block(args.one, args.block if str(args.state) == "-" else 1, args.seconds, args.fault)
+        count = args.block if str(args.state) == "-" else 1
+        run_block(args.one, count, args.seconds, args.fault, args.what)
         return 0
 
     from fastbn._atomic import atomic_write
     from fastbn._ext import available_levels
 
     levels = available_levels()
-    state = {"blocks": {}, "outcomes": {}, "findings": []}
+    state = {"what": args.what, "blocks": {}, "outcomes": {}, "findings": []}
     if args.state.exists():
-        state = json.loads(args.state.read_text())
+        state = {"what": "calls"} | json.loads(args.state.read_text())
+        if state["what"] != args.what:
+            parser.error(f"{args.state} is of {state['what']}, not of {args.what}")
         before, state["findings"] = state["findings"], []
         for finding in before:
-            state["findings"] += child(finding["seed"], 1, args.seconds, finding["level"], "")[1]
+            again = finding["seed"], 1, args.seconds, finding["level"], "", args.what
+            state["findings"] += child(*again)[1]
     todo = [n for n in range(0, args.seeds, args.block) if str(n) not in state["blocks"]]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         jobs = {}
         for first in todo:
             count = min(args.block, args.seeds - first)
             level = levels[first // args.block % len(levels)]
-            jobs[pool.submit(child, first, count, args.seconds, level, args.fault)] = first, count
+            block = first, count, args.seconds, level, args.fault, args.what
+            jobs[pool.submit(child, *block)] = first, count
         for job in concurrent.futures.as_completed(jobs):
             outcomes, findings = job.result()
             first, count = jobs[job]
