@@ -141,6 +141,15 @@ def vis_nn(rows: Sequence[Sequence[npt.ArrayLike]]) -> npt.NDArray[np.floating]:
     >>> vis_nn([[np.zeros((8, 8, 3))] * 3] * 2).shape
     (18, 27, 3)
     """
+    stack, R, D = _stacked(rows)
+    return _to_unit(_tile(_images("rows", stack), R, D, 1, 1))
+
+
+def _stacked(rows: Any) -> tuple[npt.NDArray[Any], int, int]:
+    """The images of all rows as one array, how many rows, and how many images in each."""
+    if isinstance(rows, np.ndarray) and rows.ndim == 5:  # no list of images, however many
+        R, D, *shape = rows.shape
+        return rows.reshape(R * D, *shape), R, D
     lengths = [len(row) for row in rows]
     if not lengths or len(set(lengths)) > 1:
         raise ValueError(f"rows must be one or more rows of one length; got the lengths {lengths}")
@@ -148,8 +157,7 @@ def vis_nn(rows: Sequence[Sequence[npt.ArrayLike]]) -> npt.NDArray[np.floating]:
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) != 1:
         raise ValueError(f"rows must hold images of one shape; got the shapes {shapes}")
-    images = _images("rows", np.stack(arrays))
-    return _to_unit(_tile(images, len(lengths), lengths[0], 1, 1))
+    return np.stack(arrays), len(lengths), lengths[0]
 
 
 def _images(name: str, value: npt.ArrayLike) -> npt.NDArray[Any]:

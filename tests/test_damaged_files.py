@@ -25,8 +25,7 @@ from fastbn.data_utils import load_pickle
 LENIENT = (
     "experiment_record",
     "asv_benchmarks",
-    "tiny_imagenet_words",
-    "tiny_imagenet_annotations",
+    *(f"tiny_imagenet_{text}" for text in ("classes", "words", "annotations")),
 )
 
 

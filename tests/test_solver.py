@@ -500,6 +500,10 @@ def test_damaged_checkpoint(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="run_epoch_1.pkl is not a readable pickle of plain"):
             load_checkpoint(path)
+    for key in ("epoch", "iteration"):
+        path.write_bytes(pickle.dumps({**pickle.loads(whole), key: -1}))
+        with pytest.raises(ValueError, match=f"must hold {key} of at least 0; got -1"):
+            net_solver(num_epochs=1).resume(path)
     for content in ([1, 2], {"epoch": 1}):
         path.write_bytes(pickle.dumps(content))
         with pytest.raises(ValueError, match="is not a checkpoint: it must hold a dict with a mod"):

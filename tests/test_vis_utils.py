@@ -269,6 +269,15 @@ def test_figures_of_nothing(call, error, message):
         call()
 
 
+def test_rows_of_an_array(rng):
+    rows = rng.random((3, 2, 4, 5, 3))
+    np.testing.assert_array_equal(vis_nn(rows), vis_nn([list(row) for row in rows]))
+    with pytest.raises(MemoryError):  # at once, and not after a list of each row
+        vis_nn(np.broadcast_to(1.0, (1 << 44, 1, 2, 2, 3)))
+    with pytest.raises(ValueError, match="at least one pixel; got shape"):
+        vis_nn(np.ones((0, 2, 4, 5, 3)))
+
+
 def test_plot_filters_in_colour_and_in_grey(rng):
     net = ThreeLayerConvNet(num_filters=5, filter_size=3)
     # Six grey images, in three columns like the five filters.
