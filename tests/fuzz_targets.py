@@ -32,6 +32,7 @@ class Target(NamedTuple):
     shapes: Callable  # of a Random: a maker as in `fastbn._arguments`
     strict: bool = True  # good arguments are taken, and no number in them makes a warning
     refusals: tuple[type[Exception], ...] = ()  # besides ValueError and TypeError
+    share: float = 1  # of the calls; less for what takes tens of milliseconds
 
 
 def _lengths(random, count, most=2000):
@@ -314,7 +315,9 @@ def _targets():
         def shapes(random, good=user.good):
             return lambda rng: good(random)
 
-        found.append(Target(name, None, functions, None, shapes, user.strict, user.refusals))
+        found.append(
+            Target(name, None, functions, None, shapes, user.strict, user.refusals, user.share)
+        )
     return found
 
 

@@ -32,6 +32,7 @@ class User(NamedTuple):
     good: Callable  # of a Random: a dict
     refusals: tuple[type[Exception], ...]
     strict: bool
+    share: float
 
 
 # Numbers of any size make these overflow, and NumPy says so.
@@ -40,9 +41,9 @@ _diverging = np.errstate(all="ignore")
 USERS: dict[str, User] = {}
 
 
-def _user(good, refusals=(), strict=True):
+def _user(good, refusals=(), strict=True, share=1):
     def add(function):
-        USERS[function.__name__] = User(function, good, refusals, strict)
+        USERS[function.__name__] = User(function, good, refusals, strict, share)
         return function
 
     return add
@@ -273,7 +274,10 @@ def load_pickle(content):
     data_utils.load_pickle(io.BytesIO(content) if isinstance(content, bytes) else content)
 
 
-@_user(lambda random: {"num_validation": 180, "num_test": 360, "subtract_mean": True, "seed": 0})
+@_user(
+    lambda random: {"num_validation": 180, "num_test": 360, "subtract_mean": True, "seed": 0},
+    share=0.1,
+)
 def get_digits_data(*options):
     data_utils.get_digits_data(*options)
 
@@ -332,12 +336,17 @@ def vis_nn(rows):
         "title": None,
     },
     strict=False,
+    share=0.1,
 )  # fmt: skip
 def plot_history(history, title):
     vis_utils.plot_history(history, title)
 
 
-@_user(lambda random: {"w": np.ones((random.randint(1, 5), 3, 3, 3)), "title": None}, strict=False)
+@_user(
+    lambda random: {"w": np.ones((random.randint(1, 5), 3, 3, 3)), "title": None},
+    strict=False,
+    share=0.1,
+)
 def plot_filters(w, title):
     vis_utils.plot_filters(w, title)
 
@@ -348,6 +357,7 @@ def plot_filters(w, title):
         "learning_rate": 1e-3, "weight_scale": 0.1, "dtype": "float32", "seed": 1,
     },
     strict=False,
+    share=0.1,
 )  # fmt: skip
 @_diverging
 def experiment(X, y, normalization, hidden, batch_size, learning_rate, weight_scale, dtype, seed):
@@ -370,6 +380,7 @@ def experiment(X, y, normalization, hidden, batch_size, learning_rate, weight_sc
 @_user(
     lambda random: {"target": _Here("course"), "verify": False, "unsolved": False},
     (ImportError,),
+    share=0.1,
 )
 def accelerate(target, verify, unsolved):
     if isinstance(target, _Here):

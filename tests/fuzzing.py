@@ -221,7 +221,7 @@ class Fuzzer:
 
     def step(self):
         """One call, and the backward pass if there is one: "equal", "refused", "no memory"."""
-        target = self.random.choice(TARGETS)
+        (target,) = self.random.choices(TARGETS, [target.share for target in TARGETS])
         self.target, self.called, self.given = target, target.forward, None
         self.kind = GOOD if target.strict else BAD
         arguments = self.arguments(target)
