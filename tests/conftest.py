@@ -34,3 +34,12 @@ def num_threads(request, monkeypatch):
     fastbn.set_num_threads(request.param)
     yield request.param
     fastbn.set_num_threads(None)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many of PyTorch's samples ran (test_torch.py); nothing without PyTorch."""
+    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome)]
+    lines = sorted(text for r in reports for key, text in r.user_properties if key == "torch")
+    if lines:
+        terminalreporter.section("PyTorch's samples")
+        terminalreporter.write("\n".join(lines) + "\n")

@@ -127,6 +127,47 @@ for _operation in OPERATIONS:
     FUNCTIONS.setdefault(_operation.backward, _backward_arguments(_operation))
 
 
+def _affine(rng):
+    return {
+        "x": rng.standard_normal((5, 2, 3)),
+        "w": rng.standard_normal((6, 4)),
+        "b": rng.standard_normal(4),
+    }
+
+
+def _conv(rng):
+    return {
+        "x": rng.standard_normal((2, 3, 6, 4)),
+        "w": rng.standard_normal((4, 3, 3, 3)),
+        "b": rng.standard_normal(4),
+    }
+
+
+def _norm(rng):
+    return {"gamma": 1 + rng.random(4), "beta": rng.standard_normal(4)}
+
+
+_CONV = {"conv_param": {"stride": 1, "pad": 1}}
+#: A composed layer of layer_utils, without `_forward`, and good arguments of it.
+COMPOSED = {
+    "affine_relu": _affine,
+    "affine_bn_relu": lambda rng: {**_affine(rng), **_norm(rng), "bn_param": {"mode": "train"}},
+    "affine_ln_relu": lambda rng: {**_affine(rng), **_norm(rng), "ln_param": {}},
+    "conv_relu": lambda rng: {**_conv(rng), **_CONV},
+    "conv_bn_relu": lambda rng: {
+        **_conv(rng),
+        **_norm(rng),
+        **_CONV,
+        "bn_param": {"mode": "train"},
+    },
+    "conv_relu_pool": lambda rng: {
+        **_conv(rng),
+        **_CONV,
+        "pool_param": {"pool_height": 2, "pool_width": 2, "stride": 2},
+    },
+}
+
+
 def public_functions(module):
     """Names of the functions that a star import of `module` gives, with the functions."""
     return {

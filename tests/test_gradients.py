@@ -52,44 +52,9 @@ def test_losses(name, module, rng):
     assert rel_error(loss(x, y)[1], numeric) < BOUND
 
 
-def _affine(rng):
-    return {
-        "x": rng.standard_normal((5, 2, 3)),
-        "w": rng.standard_normal((6, 4)),
-        "b": rng.standard_normal(4),
-    }
-
-
-def _conv(rng):
-    return {
-        "x": rng.standard_normal((2, 3, 6, 4)),
-        "w": rng.standard_normal((4, 3, 3, 3)),
-        "b": rng.standard_normal(4),
-    }
-
-
-def _norm(rng):
-    return {"gamma": 1 + rng.random(4), "beta": rng.standard_normal(4)}
-
-
-CONV = {"conv_param": {"stride": 1, "pad": 1}}
-COMPOSED = {
-    "affine_relu": _affine,
-    "affine_bn_relu": lambda rng: {**_affine(rng), **_norm(rng), "bn_param": {"mode": "train"}},
-    "affine_ln_relu": lambda rng: {**_affine(rng), **_norm(rng), "ln_param": {}},
-    "conv_relu": lambda rng: {**_conv(rng), **CONV},
-    "conv_bn_relu": lambda rng: {**_conv(rng), **_norm(rng), **CONV, "bn_param": {"mode": "train"}},
-    "conv_relu_pool": lambda rng: {
-        **_conv(rng),
-        **CONV,
-        "pool_param": {"pool_height": 2, "pool_width": 2, "stride": 2},
-    },
-}
-
-
-@pytest.mark.parametrize("name", COMPOSED)
+@pytest.mark.parametrize("name", operations.COMPOSED)
 def test_composed_layers(name, rng):
-    arguments = COMPOSED[name](rng)
+    arguments = operations.COMPOSED[name](rng)
     forward = getattr(layer_utils, name + "_forward")
     backward = getattr(layer_utils, name + "_backward")
     if "bn" not in name and "ln" not in name:
@@ -110,4 +75,4 @@ def test_every_composed_layer_is_checked():
     names = {n for n in operations.public_functions(layer_utils) if n.endswith("relu_forward")}
     names |= {n for n in operations.public_functions(layer_utils) if "_pool_forward" in n}
     own = {n for n in names if not hasattr(layers, n)}
-    assert own == {name + "_forward" for name in COMPOSED}
+    assert own == {name + "_forward" for name in operations.COMPOSED}
