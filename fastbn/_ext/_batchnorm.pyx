@@ -25,8 +25,8 @@ from numpy cimport ndarray
 from ._arrays cimport data, single
 from ._normalize cimport large_part, project, relu_gate, rest, scale_only, scale_shift
 from ._reduce cimport (
-    BLOCK, STRIP, Moments, add_column_moments, add_moments, add_products, merge_columns,
-    row_products, variance,
+    BLOCK, STRIP, Moments, add_column_moments, add_moments, add_products, add_wide_products,
+    finite, merge_columns, row_products, variance,
 )
 from ._stream cimport Chunk, Line, chunk_done, chunk_size, chunk_start, stream_end
 
@@ -205,11 +205,13 @@ cdef void _column_sums(
     cdef floating *sums = <floating *>&line[0]
     cdef floating *dots = <floating *>&line[1]
     cdef floating *gated = <floating *>&line[2]
-    cdef Py_ssize_t n = 0, c, i, size, last
+    cdef Py_ssize_t n = 0, c, i, size, row, first, last
+    cdef int overflow
     while n < rows:
         for c in range(width):
             sums[c] = 0
             dots[c] = 0
+        first = n
         last = min(n + STRIP, rows)
         while n < last:
             size = min(<Py_ssize_t>4, last - n)
@@ -223,9 +225,26 @@ cdef void _column_sums(
                 row_products(dout + n * stride, stride, x + n * stride, stride, size, width,
                              high, sums, dots)
             n += size
+        overflow = 0
         for c in range(width):
-            total[c] += sums[c]
-            dot[c] += dots[c]
+            overflow |= (sums[c] - sums[c] != 0) | (dots[c] - dots[c] != 0)
+        if not overflow:
+            for c in range(width):
+                total[c] += sums[c]
+                dot[c] += dots[c]
+            continue
+        for c in range(width):
+            if finite(sums[c]) and finite(dots[c]):
+                total[c] += sums[c]
+                dot[c] += dots[c]
+                continue
+            for row in range(first, last):
+                i = row * stride + c
+                gated[0] = dout[i]
+                if relu:
+                    relu_gate(dout + i, x + i, 1, high[c], scale[c], shift[c], gated)
+                add_wide_products(<const floating *>gated, <const floating *>NULL, x + i, 1,
+                                  high[c], &total[c], &dot[c])
 
 
 cdef inline void relu_gate_columns(
@@ -314,8 +333,7 @@ cdef void _finish_sums(
 cdef void _project_columns(
     const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
     const floating *centre, const floating *high, const floating *scale, const floating *slope,
-    const floating *shift, const floating *bias, bint relu, bint constant, bint streaming,
-    floating *dx
+    const floating *bias, bint relu, bint constant, bint streaming, floating *dx
 ) noexcept nogil:
     cdef Chunk chunk
     cdef Line line[1]
@@ -338,16 +356,16 @@ cdef void _project_columns(
                     to[i] = d[c + i] * scale[c + i]
             else:
                 for i in range(size):
-                    to[i] = (d[c + i] - centre[c + i]) * scale[c + i] + (
-                        (x[at + i] - high[c + i]) * slope[c + i] + shift[c + i])
+                    to[i] = (d[c + i] - centre[c + i] + (x[at + i] - high[c + i]) * slope[c + i]
+                             ) * scale[c + i]
             chunk_done(dx + at, to, size, streaming)
             c += size
 
 
 cdef void _project_plane(
     const floating *dout, const floating *x, Py_ssize_t L, floating centre, floating high,
-    floating scale, floating slope, floating shift, floating bias, bint relu, bint constant,
-    bint streaming, floating *dx
+    floating scale, floating slope, floating bias, bint relu, bint constant, bint streaming,
+    floating *dx
 ) noexcept nogil:
     cdef floating gated[BLOCK]
     cdef const floating *d
@@ -361,7 +379,7 @@ cdef void _project_plane(
         if constant:
             scale_only(d, size, scale, streaming, dx + i)
         else:
-            project(d, x + i, size, centre, high, scale, slope, shift, streaming, dx + i)
+            project(d, x + i, size, centre, high, scale, slope, streaming, dx + i)
         i += size
 
 
@@ -374,36 +392,33 @@ cdef void _project(
 
     If the statistics were constants (test mode), dx = gamma * rstd * dout.
     """
-    cdef Line line[6]
+    cdef Line line[5]
     cdef floating *high = <floating *>&line[0]
     cdef floating *centre = <floating *>&line[1]
     cdef floating *scale = <floating *>&line[2]
     cdef floating *slope = <floating *>&line[3]
-    cdef floating *shift = <floating *>&line[4]
-    cdef floating *bias = <floating *>&line[5]
+    cdef floating *bias = <floating *>&line[4]
     cdef Py_ssize_t n, c, stride = cut.C * cut.L
     cdef double s, share = 1.0 / (cut.N * cut.L)
     _output_line(gamma, beta, mean, rstd, p.channels, high, scale, bias)
     for c in range(p.channels):
-        s = -gamma[c] * rstd[c] * rstd[c] * rstd[c] * (dot[c] * share)
+        s = -rstd[c] * (rstd[c] * (dot[c] * share))  # rstd^2 may be no number
         slope[c] = <floating>s
-        centre[c] = <floating>(total[c] * share)
-        shift[c] = <floating>(rest(mean[c], high[c]) * s)
+        centre[c] = <floating>(total[c] * share - rest(mean[c], high[c]) * s)
     if cut.L < LONG:
         _expand(centre, p.channels, cut.L)
         _expand(high, p.channels, cut.L)
         _expand(scale, p.channels, cut.L)
         _expand(slope, p.channels, cut.L)
-        _expand(shift, p.channels, cut.L)
         _expand(bias, p.channels, cut.L)
         _project_columns(dout, x, p.rows, stride, p.channels * cut.L, <const floating *>centre,
                          <const floating *>high, <const floating *>scale,
-                         <const floating *>slope, <const floating *>shift,
-                         <const floating *>bias, relu, constant, streaming, dx)
+                         <const floating *>slope, <const floating *>bias, relu, constant,
+                         streaming, dx)
         return
     for n in range(p.rows - 1, -1, -1):
         _project_plane(dout + n * stride, x + n * stride, cut.L, centre[0], high[0], scale[0],
-                       slope[0], shift[0], bias[0], relu, constant, streaming, dx + n * stride)
+                       slope[0], bias[0], relu, constant, streaming, dx + n * stride)
 
 
 cdef void _forward_tasks(

@@ -38,7 +38,7 @@ cdef void _forward_group(
 
 cdef void _project_channel(
     const floating *dout, const floating *x, Py_ssize_t n, floating gamma, floating centre,
-    floating high, floating scale, floating slope, floating shift, bint streaming, floating *dx
+    floating high, floating scale, floating slope, bint streaming, floating *dx
 ) noexcept nogil:
     cdef Chunk chunk
     cdef floating *to
@@ -47,7 +47,7 @@ cdef void _project_channel(
         size = chunk_size(dx, n, streaming)
         to = chunk_start(&chunk, dx, streaming)
         for i in range(size):
-            to[i] = (dout[i] * gamma - centre) * scale + ((x[i] - high) * slope + shift)
+            to[i] = (dout[i] * gamma - centre + (x[i] - high) * slope) * scale
         chunk_done(dx, to, size, streaming)
         dout += size
         x += size
@@ -74,11 +74,11 @@ cdef void _backward_group(
         dgamma[c] = (dgamma[c] + off * dbeta[c]) * rstd
         total += gamma[c] * dbeta[c]
         dot += gamma[c] * dgamma[c]
-    slope = -rstd * rstd * dot / size
+    slope = -rstd * dot / size
     for c in range(channels):
-        _project_channel(dout + c * L, x + c * L, L, gamma[c], <floating>(total / size), high,
-                         <floating>rstd, <floating>slope, <floating>(off * slope), streaming,
-                         dx + c * L)
+        _project_channel(dout + c * L, x + c * L, L, gamma[c],
+                         <floating>(total / size - off * slope), high, <floating>rstd,
+                         <floating>slope, streaming, dx + c * L)
     if streaming:
         stream_end()
 

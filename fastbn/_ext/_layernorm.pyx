@@ -12,7 +12,8 @@ from numpy cimport ndarray
 from ._arrays cimport data, single
 from ._normalize cimport large_part, rest
 from ._reduce cimport (
-    BLOCK, Moments, add_moments, add_products, beginning, block_squares, finite, variance,
+    BLOCK, Moments, add_moments, add_products, beginning, block_squares, finite, underflow,
+    variance,
 )
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
@@ -37,7 +38,7 @@ cdef void _row_moments(
     for n in range(rows):
         if D <= BLOCK:
             squares = block_squares(x + n * D, D, k[n], &sum)
-            if finite(squares):
+            if finite(squares) and not underflow(squares, sum, x[n * D], x[n * D + D - 1], k[n]):
                 mean[n] = k[n] + sum * inverse
                 m2[n] = squares - sum * (sum * inverse)
                 continue
@@ -144,20 +145,18 @@ cdef void _project_row(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t D, Row row,
     bint streaming, floating *dx
 ) noexcept nogil:
-    """dx = rstd * (g - mean(g) - xhat * mean(g * xhat))"""
+    """dx = rstd * (g - mean(g) - xhat * mean(g * xhat)); in the order that `project` has."""
     cdef Chunk chunk
     cdef floating *to
     cdef floating high = <floating>row.high, scale = <floating>row.scale
-    cdef floating mean_g = <floating>row.mean_g
-    cdef floating slope = <floating>(-row.scale * row.scale * row.mean_gx)
-    cdef floating shift = <floating>(-row.scale * row.shift * row.mean_gx)
+    cdef floating centre = <floating>(row.mean_g + row.shift * row.mean_gx)
+    cdef floating slope = <floating>(-row.scale * row.mean_gx)
     cdef Py_ssize_t d = 0, i, size
     while d < D:
         size = chunk_size(dx + d, D - d, streaming)
         to = chunk_start(&chunk, dx + d, streaming)
         for i in range(size):
-            to[i] = (dout[d + i] * gamma[d + i] - mean_g) * scale + (
-                (x[d + i] - high) * slope + shift)
+            to[i] = (dout[d + i] * gamma[d + i] - centre + (x[d + i] - high) * slope) * scale
         chunk_done(dx + d, to, size, streaming)
         d += size
 

@@ -82,11 +82,13 @@ cdef inline void scale_only(
 
 cdef inline void project(
     const floating *dout, const floating *x, Py_ssize_t n, floating centre,
-    floating high, floating scale, floating slope, floating shift, bint streaming, floating *dx
+    floating high, floating scale, floating slope, bint streaming, floating *dx
 ) noexcept nogil:
-    """dx = (dout - centre) * scale + (x - high) * slope + shift
+    """dx = (dout - centre + (x - high) * slope) * scale
 
-    The mean of dout is taken off first: folded into `shift` it would cancel only after rounding.
+    The scale comes last: slope * scale is of the order of dout / variance, which float32 cannot
+    hold where it can hold dout / deviation. `centre`, the mean of dout and what `high` leaves of
+    that of x, is taken off first: added later it would cancel only after rounding.
     """
     cdef Chunk chunk
     cdef floating *to
@@ -95,7 +97,7 @@ cdef inline void project(
         size = chunk_size(dx, n, streaming)
         to = chunk_start(&chunk, dx, streaming)
         for i in range(size):
-            to[i] = (dout[i] - centre) * scale + ((x[i] - high) * slope + shift)
+            to[i] = (dout[i] - centre + (x[i] - high) * slope) * scale
         chunk_done(dx, to, size, streaming)
         dout += size
         x += size

@@ -43,6 +43,10 @@ cdef struct Moments:
     double m2      # sum of squared deviations from the mean
 
 
+cdef inline bint finite(double x) noexcept nogil:
+    return x - x == 0
+
+
 cdef inline floating block_sum(const floating *x, Py_ssize_t n) noexcept nogil:
     """Sum of one block."""
     if floating is float:
@@ -59,6 +63,21 @@ cdef inline floating block_squares(
         return fb_squares_f(x, n, k, sum)
     else:
         return fb_squares_d(x, n, k, sum)
+
+
+cdef inline void add_wide_products(
+    const floating *d, const floating *w, const floating *x, Py_ssize_t n, floating k,
+    double *total, double *dot
+) noexcept nogil:
+    """add_products in double: for blocks whose products overflow."""
+    cdef double each
+    cdef Py_ssize_t i
+    for i in range(n):
+        each = d[i]
+        if w != NULL:
+            each *= w[i]
+        total[0] += each
+        dot[0] += each * (<double>x[i] - k)
 
 
 cdef inline void add_products(
@@ -80,8 +99,11 @@ cdef inline void add_products(
                 product = fb_weighted_d(d, w, x, size, k, &sum)
             else:
                 product = fb_products_d(d, x, size, k, &sum)
-        total[0] += sum
-        dot[0] += product
+        if finite(sum) and finite(product):
+            total[0] += sum
+            dot[0] += product
+        else:
+            add_wide_products(d, w, x, size, k, total, dot)
         d += size
         x += size
         n -= size
@@ -89,8 +111,18 @@ cdef inline void add_products(
             w += size
 
 
-cdef inline bint finite(double x) noexcept nogil:
-    return x - x == 0
+cdef inline bint underflow(
+    floating squares, floating sum, floating x, floating last, floating k
+) noexcept nogil:
+    """Whether squares of x - k are too small for float32, and not for x being k throughout.
+
+    A sum of 1e-25 and more has a term that is normal by far. Zeros, as a dead unit puts out, must
+    stay fast: the sum, the first and the last number tell them from the others, all but surely.
+    """
+    if floating is float:
+        return (squares < <floating>1e-25) & ((sum != 0) | (x != k) | (last != k))
+    else:
+        return False
 
 
 cdef inline double variance(double m2, double count) noexcept nogil:
@@ -132,7 +164,7 @@ cdef inline void merge_columns(
 cdef inline void merge_wide(
     Moments *into, const floating *x, Py_ssize_t n, Py_ssize_t stride
 ) noexcept nogil:
-    """Merge n numbers in two plain passes in double: for blocks whose squares overflow."""
+    """Merge n numbers in two plain passes in double: for squares that over- or underflow."""
     cdef double mean = 0, m2 = 0
     cdef Py_ssize_t i
     for i in range(n):
@@ -160,7 +192,7 @@ cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noe
         inverse = 1.0 / size
         k = <floating>into.mean if into.count >= FIRST else beginning(x, size)
         squares = block_squares(x, size, k, &sum)
-        if not finite(squares):
+        if not finite(squares) or underflow(squares, sum, x[0], x[size - 1], k):
             merge_wide(into, x, size, 1)
         else:
             merge(into, <double>size, k + sum * inverse, squares - sum * (sum * inverse))
@@ -221,7 +253,8 @@ cdef inline void add_column_moments(
     cdef double inverse, weight, spread, delta, count = 0
     cdef Moments moments
     cdef Py_ssize_t c, size
-    cdef int overflow
+    cdef const floating *last
+    cdef int awkward
     for c in range(width):
         mean[c] = 0
         m2[c] = 0
@@ -235,11 +268,13 @@ cdef inline void add_column_moments(
             for c in range(width):
                 k[c] = <floating>mean[c]
         _row_squares(x, size, stride, width, <const floating *>k, first, second)
-        overflow = 0
+        awkward = 0
+        last = x + (size - 1) * stride
         for c in range(width):
-            overflow |= second[c] - second[c] != 0
+            awkward |= (second[c] - second[c] != 0) | underflow(
+                second[c], first[c], x[c], last[c], k[c])
         inverse = 1.0 / size
-        if not overflow:
+        if not awkward:
             weight = size / (count + size)
             spread = count * weight
             for c in range(width):
@@ -249,7 +284,8 @@ cdef inline void add_column_moments(
         else:
             for c in range(width):
                 moments.count, moments.mean, moments.m2 = count, mean[c], m2[c]
-                if finite(second[c]):
+                if finite(second[c]) and not underflow(
+                        second[c], first[c], x[c], last[c], k[c]):
                     merge(&moments, <double>size, k[c] + first[c] * inverse,
                           second[c] - first[c] * (first[c] * inverse))
                 else:

@@ -92,7 +92,8 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     # var = mean(square): every row has the same share
     dsquare = dvar / N
     # square = centred ** 2, the second way by which centred reaches the output
-    dcentred += centred * (2 * dsquare).astype(compute)
+    # In float64: 2 * dsquare is of the order of dout / std**3, not always a float32.
+    dcentred = (dcentred + centred * (2 * dsquare)).astype(compute, copy=False)
     # centred = x - mean
     dmean = -np.sum(dcentred, axis=0, dtype=np.float64)
     # mean = sum(x) / N, the second way by which x reaches the output
