@@ -22,6 +22,7 @@ import warnings
 import numpy as np
 
 from fastbn import experiments
+from fastbn._atomic import atomic_write
 from fastbn.classifiers import FullyConnectedNet
 from fastbn.solver import Solver, load_checkpoint
 
@@ -77,8 +78,8 @@ def train(folder):
 
 def study(folder):
     result = experiments.weight_scale.run(**STUDY, out=folder)
-    with open(os.path.join(folder, "result"), "w") as file:
-        json.dump(result, file, sort_keys=True)
+    with atomic_write(os.path.join(folder, "result")) as file:
+        file.write(json.dumps(result, sort_keys=True).encode())
 
 
 def same(a, b):
