@@ -5,10 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
+from types import ModuleType
 from typing import BinaryIO
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 @contextlib.contextmanager
@@ -17,8 +25,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The bytes go to a temporary file in the same folder (a rename is atomic within one file
     system only), are flushed to the disk, and the file is then renamed. If anything raises on
-    the way, the previous `path` is left as it was and the temporary file is removed. A file that
-    is replaced keeps its mode; a new one gets what the umask says.
+    the way, the previous `path` is left as it was and the temporary file is removed; that of a
+    process that was killed is removed when `path` is next written. A file that is replaced keeps
+    its mode; a new one gets what the umask says.
 
     Parameters
     ----------
@@ -39,13 +48,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     mode = _mode_of(path)
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
+    _remove_left_over(folder, name)
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
-    # os.open rather than tempfile: the mode then follows the umask, as that of any new file does,
-    # where tempfile would leave the final file readable by its owner alone.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    # Never, not even while it is written, may more people read it than could before.
-    descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
-    try:
+    try:  # from here on, since an interrupt may come as soon as the file is there
+        # Never, not even while it is written, may more people read it than could before.
+        descriptor = _create(temporary, 0o666 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
             if mode is not None:
                 # What the umask took away. Some file systems know no modes.
@@ -55,11 +62,54 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)  # of a full disk: which file it was full for
         raise
     _sync_folder(folder)
+
+
+def _create(path: str, mode: int) -> int:
+    """Create a file that is locked while it is open; its descriptor."""
+    # os.open rather than tempfile: the mode then follows the umask, as that of any new file does,
+    # where tempfile would leave the final file readable by its owner alone.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        descriptor = os.open(path, flags, mode)
+        # Before it was locked another process may have taken it for left over.
+        if not _lock(descriptor) or os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+
+
+def _remove_left_over(folder: str, name: str) -> None:
+    """Remove what processes that were killed while they wrote `name` have left: nobody's lock."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError), os.scandir(folder or os.curdir) as entries:
+        paths = [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(f".{name}.")
+            and re.fullmatch(r"[0-9a-f]{16}\.tmp", entry.name[len(name) + 2 :])
+        ]
+        for path in paths:
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                if _lock(file.fileno()):
+                    os.unlink(path)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file, unless it is locked or the system knows no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _mode_of(path: str | os.PathLike[str]) -> int | None:

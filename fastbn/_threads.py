@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+from ._cores import cores
 from ._ext import runtime
 
 #: Work, in numbers that a kernel passes over once, below which a second thread does not pay.
@@ -16,6 +18,9 @@ SMALL = 1 << 15
 
 #: More threads than this are a mistake that would fail inside OpenMP, where nobody can catch it.
 MOST = 256
+
+#: Bytes of stack that kernels want, several times over, and what is absurd.
+LEAST_STACK, MOST_STACK = 256 << 10, 1 << 30
 
 _requested: int | None = None
 _forked = False
@@ -26,7 +31,10 @@ def _unlimited() -> int:
     # Limits belong to a thread, and this one may be imported within one.
     granted: list[int] = []
     thread = threading.Thread(target=lambda: granted.append(runtime.openmp_limit()))
-    thread.start()
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError):  # no thread is to be had
+        return runtime.openmp_limit()
     thread.join()
     return granted[0]
 
@@ -52,35 +60,70 @@ def _from_environment(name: str) -> int | None:
     text = os.environ.get(name, "").strip()
     if not text:
         return None
-    try:
-        return _count(int(text.split(",")[0]), name)  # OMP_NUM_THREADS may list nesting levels
-    except ValueError:
-        if name.startswith("FASTBN"):
-            raise ValueError(f"{name} must be an integer from 1 to {MOST}; got {text!r}") from None
-        return None  # somebody else's variable: OpenMP ignores what it cannot read, and so do we
+    first = text.split(",")[0].strip()  # OMP_NUM_THREADS may list nesting levels
+    # int() takes more than OpenMP does: underscores, and the digits of any script.
+    if re.fullmatch(r"\+?[0-9]{1,9}", first) and 1 <= int(first) <= MOST:
+        return int(first)
+    if name.startswith("FASTBN"):
+        raise ValueError(f"{name} must be an integer from 1 to {MOST}; got {text!r}")
+    return None  # somebody else's variable: OpenMP ignores what it cannot read, and so do we
 
 
-def _cores() -> int:
-    """Cores that this process may use: affinity and the control group's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+_from_user = _from_environment("FASTBN_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
+_default = _from_user or min(cores(), MOST)
+
+
+def _stack_is_usable() -> bool:
+    """Whether kernels can run on the stacks that OpenMP was told to give its threads."""
+    text = (os.environ.get("OMP_STACKSIZE") or os.environ.get("GOMP_STACKSIZE") or "").strip()
+    match = re.fullmatch(r"([0-9]{1,18})\s*([bkmg]?)", text.lower())
+    if match is None:
+        return True  # none, or one that OpenMP ignores
+    size = int(match[1]) << {"b": 0, "": 10, "k": 10, "m": 20, "g": 30}[match[2]]
+    # Below, kernels overflow it; above, there may be no room for it, and OpenMP ends the process.
+    return LEAST_STACK <= size <= MOST_STACK
+
+
+class _Started(threading.local):
+    """What is known of the threads that OpenMP can start for this one: it has a pool for each."""
+
+    proven = 1
+    most = MOST if _stack_is_usable() else 1
+
+
+_started = _Started()
+
+
+def _startable(count: int) -> int:
+    """`count`, or as many threads as can be started.
+
+    OpenMP ends the process if the system refuses it a thread: for a limit on processes, or on
+    memory. So before it is asked for more than ever before, as many are started here.
+    """
+    count = min(count, _started.most)
+    if count > _started.proven:
+        _started.proven = _start(count - 1) + 1
+        if _started.proven < count:
+            _started.most = count = _started.proven
+    return count
+
+
+def _start(count: int) -> int:
+    """Start threads that wait for each other; how many could be, up to `count`."""
+    done = threading.Event()
+    threads: list[threading.Thread] = []
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, max(1, -(-int(quota) // int(period))))
-    except (OSError, ValueError):
+        for _ in range(count):
+            thread = threading.Thread(target=done.wait)
+            thread.start()
+            threads.append(thread)
+    except (RuntimeError, MemoryError):
         pass
-    return cores
-
-
-_default = (
-    _from_environment("FASTBN_NUM_THREADS")
-    or _from_environment("OMP_NUM_THREADS")
-    or min(_cores(), MOST)
-)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    return len(threads)
 
 
 def set_num_threads(num_threads: int | None) -> None:
@@ -129,7 +172,9 @@ def get_num_threads() -> int:
     -------
     int
         What :func:`set_num_threads` or the default says, within any limit set through
-        threadpoolctl. 1 without OpenMP, and in a forked child, where OpenMP's threads are gone.
+        threadpoolctl or ``OMP_THREAD_LIMIT``, and as many as can be started. 1 without OpenMP,
+        within somebody else's parallel region, and in a forked child, where OpenMP's threads are
+        gone.
 
     Notes
     -----
@@ -139,9 +184,11 @@ def get_num_threads() -> int:
     """
     if _forked or not runtime.openmp:
         return 1
-    num_threads = _requested or _default
+    num_threads = _requested or _from_user or min(_default, runtime.processors())
     limit = runtime.openmp_limit()
-    return num_threads if limit == _openmp_limit else min(num_threads, limit)
+    if limit != _openmp_limit:
+        num_threads = min(num_threads, limit)
+    return _startable(min(num_threads, runtime.openmp_most()))
 
 
 def threads_for(work: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from . import _ext, _memory, _threads
+from . import _cores, _ext, _memory, _threads
 
 __all__ = ["show_config"]
 
@@ -65,7 +65,7 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
         },
         "threads": {
             "in use": _threads.get_num_threads(),
-            "cores for this process": _threads._cores(),
+            "cores for this process": _cores.cores(),
             "FASTBN_NUM_THREADS": os.environ.get("FASTBN_NUM_THREADS"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         },

@@ -25,6 +25,7 @@ from operations import FUNCTIONS, OPERATIONS, arrays_in, map_arrays, public_func
 
 import fastbn
 from fastbn import (
+    _cores,
     _ext,
     _threads,
     fast_layers,
@@ -960,8 +961,8 @@ THREADS = "import fastbn; print(fastbn.get_num_threads(), fastbn._threads._defau
         ({"FASTBN_NUM_THREADS": "", "OMP_NUM_THREADS": "5"}, 5),
         ({"OMP_NUM_THREADS": "5"}, 5),
         ({"OMP_NUM_THREADS": "4,2"}, 4),
-        ({"OMP_NUM_THREADS": "many"}, _threads._cores()),
-        ({}, _threads._cores()),
+        ({"OMP_NUM_THREADS": "many"}, _cores.cores()),
+        ({}, _cores.cores()),
     ],
     ids=str,
 )

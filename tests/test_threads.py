@@ -1,12 +1,9 @@
 """Results do not depend on threads; threads do not depend on luck."""
 
 import concurrent.futures
-import importlib.util
-import os
-import subprocess
-import sys
 import threading
 
+import children
 import numpy as np
 import operations
 import pytest
@@ -194,7 +191,7 @@ assert enabled() is before
 
 def test_importing_fastbn_does_not_bring_the_gil_back(tmp_path):
     # Where there is no other interpreter nothing can change; CI has a free-threaded one.
-    _run(THE_GIL, tmp_path)
+    children.run(THE_GIL, tmp_path)
 
 
 def _at_once(count, function):
@@ -372,7 +369,7 @@ assert _threads.get_num_threads() == (4 if openmp else 1)
 
 
 def test_import_within_a_limit(tmp_path):
-    _run(IMPORT_WITHIN_A_LIMIT, tmp_path)
+    children.run(IMPORT_WITHIN_A_LIMIT, tmp_path)
 
 
 MANY_CORES = """
@@ -380,151 +377,10 @@ import os
 os.sched_getaffinity = lambda pid: range(1000)
 os.environ.pop("FASTBN_NUM_THREADS", None)
 os.environ.pop("OMP_NUM_THREADS", None)
-from fastbn import _threads
-assert _threads._default == min(_threads._cores(), _threads.MOST)
+from fastbn import _cores, _threads
+assert _threads._default == min(_cores.cores(), _threads.MOST)
 """
 
 
 def test_default_is_not_more_than_the_most(tmp_path):
-    _run(MANY_CORES, tmp_path)
-
-
-#: Forward and backward functions with work for two threads; `results` is all that they return.
-STEPS = """
-import hashlib, multiprocessing, os, signal
-import numpy as np
-import fastbn
-from fastbn import layers
-
-fastbn.set_num_threads(2)
-rng = np.random.default_rng(0)
-x = rng.standard_normal((16, 8, 40, 40))
-w, b = rng.standard_normal((12, 8, 3, 3)), rng.standard_normal(12)
-W, B = rng.standard_normal((8 * 40 * 40, 30)), rng.standard_normal(30)
-
-def step(name, backward, *arguments):
-    out, cache = getattr(layers, name + "_forward" + backward)(*arguments)
-    gradients = getattr(layers, name + "_backward" + backward)(np.cos(out), cache)
-    return out, *(gradients if isinstance(gradients, tuple) else (gradients,))
-
-def results(_=None):
-    arrays = [
-        *step("conv", "_fast", x, w, b, {"stride": 1, "pad": 1}),
-        *step("spatial_batchnorm", "", x, b[:8], b[:8], {"mode": "train"}),
-        *step("batchnorm", "", x.reshape(-1, 40), x[0, 0, 0], x[0, 0, 1], {"mode": "train"}),
-        *step("max_pool", "_fast", x, {"pool_height": 2, "pool_width": 2, "stride": 2}),
-        *step("affine", "", x, W, B),
-        *step("relu", "", x),
-    ]
-    return [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
-
-expected = results()                           # the parent has used OpenMP
-assert fastbn.get_num_threads() == (2 if fastbn._ext.runtime.openmp else 1)
-"""
-
-FORK = (
-    STEPS
-    + """
-child = os.fork()
-if child == 0:
-    signal.alarm(60)                           # a hang ends as a signal
-    ok = fastbn.get_num_threads() == 1 and results() == expected
-    os._exit(0 if ok else 3)
-_, status = os.waitpid(child, 0)
-assert os.waitstatus_to_exitcode(status) == 0, status
-assert results() == expected
-"""
-)
-
-POOL = (
-    STEPS
-    + """
-# The alarm ends a child that hangs, the timeout a parent whose child has ended.
-context = multiprocessing.get_context("fork")
-with context.Pool(2, initializer=signal.alarm, initargs=(60,)) as pool:
-    for got in pool.map_async(results, range(4), chunksize=1).get(timeout=90):
-        assert got == expected
-assert results() == expected
-"""
-)
-
-
-def _run(code, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-
-
-@needs_fork
-def test_forked_child_computes(tmp_path):
-    _run(FORK, tmp_path)
-
-
-@needs_fork
-def test_pool_of_forked_children_computes(tmp_path):
-    _run(POOL, tmp_path)
-
-
-FORK_AMONG_THREADS = """
-import os, signal, threading
-import numpy as np
-from fastbn import layers
-
-x = np.ones(50000)
-done = threading.Event()
-
-def work():
-    while not done.is_set():
-        layers.relu_forward(x)
-
-workers = [threading.Thread(target=work) for _ in range(3)]
-for worker in workers:
-    worker.start()
-for _ in range(40):
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
-        os._exit(0 if (layers.relu_forward(x)[0] == 1).all() else 3)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-done.set()
-for worker in workers:
-    worker.join()
-"""
-
-
-@needs_fork
-def test_a_child_forked_while_threads_compute(tmp_path):
-    _run(FORK_AMONG_THREADS, tmp_path)
-
-
-TWO_RUNTIMES = (
-    STEPS
-    + """
-from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_info, threadpool_limits
-
-# scikit-learn's wheels bring an OpenMP runtime of their own, and so do fastbn's.
-runtimes = {info["filepath"] for info in threadpool_info() if info["user_api"] == "openmp"}
-assert any("scikit_learn" in path for path in runtimes) or len(runtimes) == 1, runtimes
-table = rng.standard_normal((2000, 5))
-model = HistGradientBoostingClassifier(max_iter=2)
-for _ in range(3):
-    model.fit(table, table[:, 0] > 0)
-    assert results() == expected
-with threadpool_limits(1):
-    assert fastbn.get_num_threads() == 1
-    assert results() == expected
-"""
-)
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("sklearn") is None,
-    reason="scikit-learn, of the extra train, is absent",
-)
-def test_beside_another_openmp_runtime(tmp_path):
-    _run(TWO_RUNTIMES, tmp_path)
+    children.run(MANY_CORES, tmp_path)

@@ -18,6 +18,7 @@ cimport numpy as cnp
 from numpy cimport ndarray
 
 from ._arrays cimport data, scratch, single, view
+from ._interrupt cimport Watch, begin, finish, pause, stopped
 from ._tile cimport (
     DEPTH, MR, NR_BYTES, Split, edge_tile, first_row, pack_panel, split_rows, tile_columns,
 )
@@ -32,11 +33,13 @@ cdef enum:
 cdef struct Steps:
     # Of a product's inner dimension: `blocks` of DEPTH, the first with the bias's step before it.
     Py_ssize_t K, blocks, bias
+    Watch *watch
 
 
-cdef inline Steps _steps(Py_ssize_t K, bint bias) noexcept nogil:
+cdef inline Steps _steps(Py_ssize_t K, bint bias, Watch *watch) noexcept nogil:
     cdef Steps steps
     steps.K = K
+    steps.watch = watch
     steps.blocks = max(<Py_ssize_t>1, (K + DEPTH - 1) // DEPTH)
     steps.bias = bias
     return steps
@@ -75,6 +78,8 @@ cdef void _block(
     for i in range(DEPTH + 1):
         iota[i] = i * NR
     for block in range(steps.blocks):
+        if stopped(steps.watch):
+            return
         bias = steps.bias if block == 0 else 0
         depth = _depth(steps, block)
         for q in range(split.tiles):
@@ -126,7 +131,9 @@ cdef int _matmul(
     cdef floating *packed = <floating *>scratch(shared, itemsize, padded * (K + 1))
     cdef floating *panels0 = <floating *>scratch(panels, itemsize, num_threads * panel)
     cdef Py_ssize_t tall = MC, wide = NC, across, task, i, j
-    cdef Steps steps = _steps(K, bias is not None)
+    cdef Watch watch
+    cdef Steps steps = _steps(K, bias is not None, &watch)
+    begin(&watch)
     if bias is not None:
         bias0 = <const floating *>data(bias, itemsize, N)
     while (M + tall - 1) // tall * ((N + wide - 1) // wide) < TASKS and wide > NC // 8:
@@ -140,6 +147,8 @@ cdef int _matmul(
     with nogil:
         for task in prange(steps.blocks * (padded // NR), schedule="static",
                            num_threads=num_threads):
+            if stopped(&watch):
+                continue
             i = task // (padded // NR)
             j = task % (padded // NR) * NR
             _pack_b(b0 + j * b_column, b_depth, b_column, bias0 + j if bias0 != NULL else NULL,
@@ -153,7 +162,7 @@ cdef int _matmul(
             _block(a0 + i * a_row, a_row, a_depth, <const floating *>packed, padded, &steps,
                    min(tall, M - i), j, min(wide, N - j), out0 + i * N + j, N,
                    panels0 + threadid() * panel)
-    return 0
+    return finish(&watch)
 
 
 def matmul(ndarray a not None, ndarray b not None, ndarray bias, ndarray out not None,
@@ -166,13 +175,16 @@ def matmul(ndarray a not None, ndarray b not None, ndarray bias, ndarray out not
 
 
 cdef void _sum_columns(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, floating *out
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, Watch *watch,
+    floating *out
 ) noexcept nogil:
     cdef double total[COLUMNS]
     cdef Py_ssize_t n, c
     for c in range(width):
         total[c] = 0
     for n in range(rows):
+        if pause(watch, (n + 1) * width, width):
+            return
         for c in range(width):
             total[c] += x[n * stride + c]
     for c in range(width):
@@ -183,11 +195,15 @@ cdef int _column_sums(floating _, ndarray x, ndarray out, int num_threads) excep
     cdef Py_ssize_t N = cnp.PyArray_DIM(x, 0), D = cnp.PyArray_DIM(x, 1), task
     cdef const floating *x0 = <const floating *>data(x, sizeof(floating), N * D)
     cdef floating *out0 = <floating *>data(out, sizeof(floating), D)
+    cdef Watch watch
+    begin(&watch)
     for task in prange((D + COLUMNS - 1) // COLUMNS, nogil=True, schedule="static",
                        num_threads=num_threads):
-        _sum_columns(x0 + task * COLUMNS, N, D, min(<Py_ssize_t>COLUMNS, D - task * COLUMNS),
-                     out0 + task * COLUMNS)
-    return 0
+        if not stopped(&watch):
+            _sum_columns(x0 + task * COLUMNS, N, D,
+                         min(<Py_ssize_t>COLUMNS, D - task * COLUMNS), &watch,
+                         out0 + task * COLUMNS)
+    return finish(&watch)
 
 
 def column_sums(ndarray x not None, ndarray out not None, int num_threads):

@@ -23,6 +23,7 @@ from libc.string cimport memcpy
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
+from ._interrupt cimport Watch, begin, finish, first_of, pause, stopped
 from ._normalize cimport large_part, project, relu_gate, rest, scale_only, scale_shift
 from ._reduce cimport (
     BLOCK, STRIP, Moments, add_column_moments, add_moments, add_products, add_wide_products,
@@ -37,6 +38,7 @@ cdef enum:
 cdef struct Cut:
     Py_ssize_t N, C, L
     Py_ssize_t width, blocks, parts
+    Watch *watch
 
 
 cdef struct Piece:
@@ -70,7 +72,8 @@ cdef inline Py_ssize_t _gather(
 
 
 cdef void _channel_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L, double *mean, double *m2
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L, Watch *watch,
+    double *mean, double *m2
 ) noexcept nogil:
     cdef floating gathered[BLOCK]
     cdef Moments moments
@@ -79,10 +82,12 @@ cdef void _channel_moments(
     while n < rows:
         if L < LONG:
             here = _gather(x + n * stride, rows - n, stride, L, gathered)
-            add_moments(&moments, <const floating *>gathered, here * L)
+            add_moments(&moments, <const floating *>gathered, here * L, watch)
         else:
             here = 1
-            add_moments(&moments, x + n * stride, L)
+            add_moments(&moments, x + n * stride, L, watch)
+        if pause(watch, (rows - n) * L, here * L):
+            return
         n += here
     mean[0] = moments.mean
     m2[0] = moments.m2
@@ -94,10 +99,10 @@ cdef void _moments(
     """Mean and sum of squared deviations of a piece's channels."""
     cdef Py_ssize_t c
     if cut.L == 1:
-        add_column_moments(x, p.rows, cut.C, p.channels, mean, m2)
+        add_column_moments(x, p.rows, cut.C, p.channels, cut.watch, mean, m2)
         return
     for c in range(p.channels):
-        _channel_moments(x + c * cut.L, p.rows, cut.C * cut.L, cut.L, mean + c, m2 + c)
+        _channel_moments(x + c * cut.L, p.rows, cut.C * cut.L, cut.L, cut.watch, mean + c, m2 + c)
 
 
 cdef void _finish_moments(
@@ -151,13 +156,16 @@ cdef inline void _expand(floating *values, Py_ssize_t channels, Py_ssize_t L) no
 
 cdef void _normalize_columns(
     const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, const floating *high,
-    const floating *scale, const floating *shift, bint relu, bint streaming, floating *out
+    const floating *scale, const floating *shift, bint relu, bint streaming, Watch *watch,
+    floating *out
 ) noexcept nogil:
     cdef Chunk chunk
     cdef floating *to
     cdef floating y
     cdef Py_ssize_t n, c, i, size
     for n in range(rows):
+        if pause(watch, (n + 1) * width, width):
+            return
         c = 0
         while c < width:
             size = chunk_size(out + n * stride + c, width - c, streaming)
@@ -188,16 +196,19 @@ cdef void _normalize(
         _expand(scale, p.channels, cut.L)
         _expand(shift, p.channels, cut.L)
         _normalize_columns(x, p.rows, stride, p.channels * cut.L, <const floating *>high,
-                           <const floating *>scale, <const floating *>shift, relu, streaming, out)
+                           <const floating *>scale, <const floating *>shift, relu, streaming,
+                           cut.watch, out)
     else:
         for n in range(p.rows - 1, -1, -1):
+            if pause(cut.watch, (n + 1) * cut.L, cut.L):
+                return
             scale_shift(x + n * stride, cut.L, high[0], scale[0], shift[0], relu, streaming,
-                        out + n * stride)
+                        cut.watch, out + n * stride)
 
 
 cdef void _column_sums(
     const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
-    const floating *high, const floating *scale, const floating *shift, bint relu,
+    const floating *high, const floating *scale, const floating *shift, bint relu, Watch *watch,
     double *total, double *dot
 ) noexcept nogil:
     """add_products for `width` neighbouring columns, a strip of rows at a time."""
@@ -213,6 +224,8 @@ cdef void _column_sums(
             dots[c] = 0
         first = n
         last = min(n + STRIP, rows)
+        if pause(watch, (rows - n) * width, (last - n) * width):
+            return
         while n < last:
             size = min(<Py_ssize_t>4, last - n)
             if relu:
@@ -259,7 +272,8 @@ cdef inline void relu_gate_columns(
 
 cdef void _channel_sums(
     const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t L,
-    floating high, floating scale, floating shift, bint relu, double *total, double *dot
+    floating high, floating scale, floating shift, bint relu, Watch *watch, double *total,
+    double *dot
 ) noexcept nogil:
     """sum(dout) and sum(dout * (x - high)) of one channel, a block at a time."""
     cdef floating some_dout[BLOCK]
@@ -267,6 +281,8 @@ cdef void _channel_sums(
     cdef const floating *d
     cdef Py_ssize_t n = 0, here, i, size
     while n < rows:
+        if pause(watch, (rows - n) * L, L):
+            return
         if L < LONG:
             here = _gather(dout + n * stride, rows - n, stride, L, some_dout)
             _gather(x + n * stride, here, stride, L, some_x)
@@ -274,17 +290,19 @@ cdef void _channel_sums(
             if relu:
                 relu_gate(d, <const floating *>some_x, here * L, high, scale, shift, some_dout)
             add_products(d, <const floating *>NULL, <const floating *>some_x, here * L, high,
-                         total, dot)
+                         watch, total, dot)
             n += here
             continue
         i = n * stride
         while i < n * stride + L:
             size = min(<Py_ssize_t>BLOCK, n * stride + L - i)
+            if pause(watch, n * stride + L - i, size):
+                return
             d = dout + i
             if relu:
                 relu_gate(d, x + i, size, high, scale, shift, some_dout)
                 d = <const floating *>some_dout
-            add_products(d, <const floating *>NULL, x + i, size, high, total, dot)
+            add_products(d, <const floating *>NULL, x + i, size, high, watch, total, dot)
             i += size
         n += 1
 
@@ -306,11 +324,11 @@ cdef void _sums(
         dot[c] = 0
     if cut.L == 1:
         _column_sums(dout, x, p.rows, cut.C, p.channels, <const floating *>high,
-                     <const floating *>scale, <const floating *>shift, relu, total, dot)
+                     <const floating *>scale, <const floating *>shift, relu, cut.watch, total, dot)
     else:
         for c in range(p.channels):
             _channel_sums(dout + c * cut.L, x + c * cut.L, p.rows, cut.C * cut.L, cut.L,
-                          high[c], scale[c], shift[c], relu, &total[c], &dot[c])
+                          high[c], scale[c], shift[c], relu, cut.watch, &total[c], &dot[c])
     for c in range(p.channels):
         dot[c] += rest(mean[c], high[c]) * total[c]
 
@@ -333,7 +351,7 @@ cdef void _finish_sums(
 cdef void _project_columns(
     const floating *dout, const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
     const floating *centre, const floating *high, const floating *scale, const floating *slope,
-    const floating *bias, bint relu, bint constant, bint streaming, floating *dx
+    const floating *bias, bint relu, bint constant, bint streaming, Watch *watch, floating *dx
 ) noexcept nogil:
     cdef Chunk chunk
     cdef Line line[1]
@@ -342,6 +360,8 @@ cdef void _project_columns(
     cdef floating *to
     cdef Py_ssize_t n, c, i, size, at
     for n in range(rows):
+        if pause(watch, (n + 1) * width, width):
+            return
         d = dout + n * stride
         if relu:
             relu_gate_columns(d, x + n * stride, width, high, scale, bias, gated)
@@ -365,21 +385,23 @@ cdef void _project_columns(
 cdef void _project_plane(
     const floating *dout, const floating *x, Py_ssize_t L, floating centre, floating high,
     floating scale, floating slope, floating bias, bint relu, bint constant, bint streaming,
-    floating *dx
+    Watch *watch, floating *dx
 ) noexcept nogil:
     cdef floating gated[BLOCK]
     cdef const floating *d
     cdef Py_ssize_t i = 0, size
     while i < L:
         size = min(<Py_ssize_t>BLOCK, L - i) if relu else L
+        if relu and pause(watch, L - i, size):
+            return
         d = dout + i
         if relu:
             relu_gate(d, x + i, size, high, scale, bias, gated)
             d = <const floating *>gated
         if constant:
-            scale_only(d, size, scale, streaming, dx + i)
+            scale_only(d, size, scale, streaming, watch, dx + i)
         else:
-            project(d, x + i, size, centre, high, scale, slope, streaming, dx + i)
+            project(d, x + i, size, centre, high, scale, slope, streaming, watch, dx + i)
         i += size
 
 
@@ -414,11 +436,13 @@ cdef void _project(
         _project_columns(dout, x, p.rows, stride, p.channels * cut.L, <const floating *>centre,
                          <const floating *>high, <const floating *>scale,
                          <const floating *>slope, <const floating *>bias, relu, constant,
-                         streaming, dx)
+                         streaming, cut.watch, dx)
         return
     for n in range(p.rows - 1, -1, -1):
+        if pause(cut.watch, (n + 1) * cut.L, cut.L):
+            return
         _project_plane(dout + n * stride, x + n * stride, cut.L, centre[0], high[0], scale[0],
-                       slope[0], bias[0], relu, constant, streaming, dx + n * stride)
+                       slope[0], bias[0], relu, constant, streaming, cut.watch, dx + n * stride)
 
 
 cdef void _forward_tasks(
@@ -430,6 +454,8 @@ cdef void _forward_tasks(
     cdef Piece p
     cdef Py_ssize_t i
     for i in range(last - first):
+        if stopped(cut.watch):
+            break
         p = _piece(cut, first + i if sum_phase else last - 1 - i)
         if sum_phase:
             _moments(x + p.at, cut, p, partial + 2 * p.part * cut.C + p.channel,
@@ -452,6 +478,8 @@ cdef void _backward_tasks(
     cdef Piece p
     cdef Py_ssize_t i
     for i in range(last - first):
+        if stopped(cut.watch):
+            break
         p = _piece(cut, first + i if sum_phase else last - 1 - i)
         if sum_phase:
             _sums(dout + p.at, x + p.at, cut, p, gamma + p.channel, beta + p.channel,
@@ -474,6 +502,7 @@ cdef inline Cut _cut(
     cdef Cut cut
     cut.N, cut.C, cut.L, cut.width, cut.parts = N, C, L, width, parts
     cut.blocks = (C + width - 1) // width
+    cut.watch = NULL  # each call's own: a kernel sets it
     return cut
 
 
@@ -489,18 +518,21 @@ cdef int _forward(
     cdef double *stats0 = <double *>data(stats, 8, 3 * cut.C)
     cdef double *partial0 = <double *>data(partial, 8, 2 * cut.parts * cut.C)
     cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
+    cdef Watch watch
+    begin(&watch)
+    cut.watch = &watch
     with nogil:
         for worker in prange(num_threads, schedule="static", num_threads=num_threads):
-            _forward_tasks(x0, cut, tasks * worker // num_threads,
-                           tasks * (worker + 1) // num_threads, gamma0, beta0, eps, relu,
+            _forward_tasks(x0, cut, first_of(tasks, worker, num_threads),
+                           first_of(tasks, worker + 1, num_threads), gamma0, beta0, eps, relu,
                            streaming, True, cut.parts == 1, out0, stats0, partial0)
         if cut.parts > 1:
             _finish_moments(partial0, cut, 0, cut.C, eps, stats0)
             for worker in prange(num_threads, schedule="static", num_threads=num_threads):
-                _forward_tasks(x0, cut, tasks * worker // num_threads,
-                               tasks * (worker + 1) // num_threads, gamma0, beta0, eps, relu,
+                _forward_tasks(x0, cut, first_of(tasks, worker, num_threads),
+                               first_of(tasks, worker + 1, num_threads), gamma0, beta0, eps, relu,
                                streaming, False, True, out0, stats0, partial0)
-    return 0
+    return finish(&watch)
 
 
 cdef int _normalize_only(
@@ -514,11 +546,14 @@ cdef int _normalize_only(
     cdef floating *out0 = <floating *>data(out, itemsize, cut.N * cut.C * cut.L)
     cdef double *stats0 = <double *>data(stats, 8, 2 * cut.C)
     cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
+    cdef Watch watch
+    begin(&watch)
+    cut.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        _forward_tasks(x0, cut, tasks * worker // num_threads,
-                       tasks * (worker + 1) // num_threads, gamma0, beta0, 0, relu,
+        _forward_tasks(x0, cut, first_of(tasks, worker, num_threads),
+                       first_of(tasks, worker + 1, num_threads), gamma0, beta0, 0, relu,
                        streaming, False, True, out0, stats0, NULL)
-    return 0
+    return finish(&watch)
 
 
 cdef int _backward(
@@ -537,20 +572,23 @@ cdef int _backward(
     cdef floating *dbeta0 = <floating *>data(dbeta, itemsize, cut.C)
     cdef double *partial0 = <double *>data(partial, 8, 2 * cut.parts * cut.C)
     cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
+    cdef Watch watch
+    begin(&watch)
+    cut.watch = &watch
     with nogil:
         for worker in prange(num_threads, schedule="static", num_threads=num_threads):
-            _backward_tasks(dout0, x0, cut, tasks * worker // num_threads,
-                            tasks * (worker + 1) // num_threads, gamma0, beta0, stats0, relu,
+            _backward_tasks(dout0, x0, cut, first_of(tasks, worker, num_threads),
+                            first_of(tasks, worker + 1, num_threads), gamma0, beta0, stats0, relu,
                             constant, streaming, True, cut.parts == 1, dx0, dgamma0, dbeta0,
                             partial0)
         if cut.parts > 1:
             _finish_sums(partial0, cut, 0, cut.C, stats0 + cut.C, dgamma0, dbeta0)
             for worker in prange(num_threads, schedule="static", num_threads=num_threads):
-                _backward_tasks(dout0, x0, cut, tasks * worker // num_threads,
-                                tasks * (worker + 1) // num_threads, gamma0, beta0, stats0,
+                _backward_tasks(dout0, x0, cut, first_of(tasks, worker, num_threads),
+                                first_of(tasks, worker + 1, num_threads), gamma0, beta0, stats0,
                                 relu, constant, streaming, False, True, dx0, dgamma0, dbeta0,
                                 partial0)
-    return 0
+    return finish(&watch)
 
 
 cdef int _blend(

@@ -30,6 +30,7 @@ from ._frames cimport (
     Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, lanes, list_runs, next_phase,
     pack_rows, place_offsets,
 )
+from ._interrupt cimport Watch, begin, finish, stopped, stopped_at
 from ._product cimport Sizes, direct, direct_sizes, forward_product, lined_up, turned_product
 from ._reduce cimport wide_sum
 from ._winograd cimport Strips, applies, cut_strips, pays, winograd
@@ -41,6 +42,8 @@ cdef enum:
     SOME = 3 * DX  # rows of patches that share the first-level cache with a tile's rows of dout
     SHARES = 16    # tasks that dw is cut into, at least, if there are as many images
     SHARED = 1 << 20   # numbers of all shares, at most
+    FILTERS = 64 * DF  # between two looks at whether to give up
+    CLEARED = 1 << 24  # bytes, likewise
 
 
 cdef struct Weights:
@@ -87,6 +90,8 @@ cdef inline const floating *_block_of_dout(
         return dout + rows[0].dest
     distance[0] = width
     for f in range((s.F + DF - 1) // DF * DF):
+        if stopped_at(s.watch, f + 1):
+            break
         filled = f * width
         if f < s.F:
             for r in range(count):
@@ -102,13 +107,15 @@ cdef inline const floating *_block_of_dout(
 cdef void _dw_block(
     const floating *dout, Py_ssize_t distance, const floating *frame, const Weights *cuts,
     const Py_ssize_t *offset, const Py_ssize_t *at, Py_ssize_t depth, Py_ssize_t count,
-    floating *share
+    Watch *watch, floating *share
 ) noexcept nogil:
     """share, tile by tile, += dout patches', over `count` vectors of a block."""
     cdef Py_ssize_t first = 0, f, k
     while first < depth:
         f = 0
         while f < cuts.filters:
+            if f % FILTERS == 0 and stopped(watch):
+                return
             k = first
             while k < min(depth, first + SOME):
                 dot(count, dout + f * distance, distance, frame, offset + k, at,
@@ -141,6 +148,8 @@ cdef void _dw_task(
     while n < stop:
         images = min(cut.images, stop - n)
         for block in range(cut.bands * cut.strips):
+            if stopped(s.watch):
+                return
             top = block // cut.strips * cut.lines
             left = block % cut.strips * cut.columns
             lines = min(cut.lines, s.OH - top)
@@ -161,7 +170,7 @@ cdef void _dw_task(
             d = _block_of_dout(dout + n * s.F * s.P + top * s.OW + left, s, rows, count, width,
                                &distance, copied)
             _dw_block(d, distance, frame, cuts, <const Py_ssize_t *>own, <const Py_ssize_t *>at,
-                      depth, width // W, share)
+                      depth, width // W, s.watch, share)
         n += images
 
 
@@ -174,6 +183,8 @@ cdef void _add_shares(
     cdef floating total
     for chunk in range(cuts.chunks):
         tiles = shares + chunk * task + f * cuts.rows
+        if stopped(s.watch):
+            return
         depth = min(cuts.cut.chunk, s.C - chunk * cuts.cut.chunk) * taps
         for i in range(min(<Py_ssize_t>DF, s.F - f)):
             for k in range(depth):
@@ -187,16 +198,19 @@ cdef double _sum_filter(const floating *dout, const Product *s, Py_ssize_t f) no
     cdef double total = 0
     cdef Py_ssize_t n
     for n in range(s.N):
-        total += wide_sum(dout + (n * s.F + f) * s.P, s.P)
+        if stopped_at(s.watch, n):
+            return 0
+        total += wide_sum(dout + (n * s.F + f) * s.P, s.P, s.watch)
     return total
 
 
 cdef int _product_of(
-    ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride, Product *s
+    ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride, Watch *watch, Product *s
 ) except -1:
     s[0] = forward_product(
         cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1), cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3),
-        cnp.PyArray_DIM(w, 0), cnp.PyArray_DIM(w, 2), cnp.PyArray_DIM(w, 3), pad, stride)
+        cnp.PyArray_DIM(w, 0), cnp.PyArray_DIM(w, 2), cnp.PyArray_DIM(w, 3), pad, stride,
+        watch)
     return 0
 
 
@@ -230,7 +244,7 @@ cdef Sizes _product_sizes(const Product *s, Py_ssize_t itemsize, int way) noexce
 
 cdef Sizes _forward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stride, int way):
     cdef Product s
-    _product_of(x, w, pad, stride, &s)
+    _product_of(x, w, pad, stride, NULL, &s)
     return _product_sizes(&s, cnp.PyArray_ITEMSIZE(x), way)
 
 
@@ -238,7 +252,7 @@ cdef Sizes _backward_sizes(ndarray x, ndarray w, Py_ssize_t pad, Py_ssize_t stri
     cdef Product s, d
     cdef Sizes most, other
     cdef Weights cuts
-    _product_of(x, w, pad, stride, &s)
+    _product_of(x, w, pad, stride, NULL, &s)
     cuts = _weights(&s, FB_BYTES // cnp.PyArray_ITEMSIZE(x))
     most.shared = cuts.shares * cuts.chunks * cuts.filters * cuts.rows
     most.offsets = cuts.rows
@@ -289,7 +303,9 @@ cdef int _forward(
     cdef size_t itemsize = sizeof(floating)
     cdef Product s
     cdef Sizes sizes = _forward_sizes(x, w, pad, stride, way)
-    _product_of(x, w, pad, stride, &s)
+    cdef Watch watch
+    begin(&watch)
+    _product_of(x, w, pad, stride, &watch, &s)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.N * s.C * s.H * s.W)
     cdef const floating *w0 = <const floating *>data(w, itemsize, s.F * s.K)
     cdef const floating *b0 = <const floating *>data(b, itemsize, s.F)
@@ -302,7 +318,7 @@ cdef int _forward(
     with nogil:
         _product(x0, w0, b0, &s, way, out0, rectified0, shared, offset,
                  shared + lined_up(sizes.shared), num_threads)
-    return 0
+    return finish(&watch)
 
 
 def forward(ndarray x not None, ndarray w not None, ndarray b not None, Py_ssize_t pad,
@@ -323,8 +339,12 @@ cdef void _backward_data(
     floating *shared, Py_ssize_t *offset, floating *threads, int num_threads
 ) noexcept nogil:
     cdef Product d = turned_product(s)
+    cdef Py_ssize_t i, bytes = s.N * s.C * s.H * s.W * <Py_ssize_t>sizeof(floating)
     if s.stride > min(s.kh, s.kw):  # some numbers of x are under no place of any filter
-        memset(dx, 0, s.N * s.C * s.H * s.W * sizeof(floating))
+        for i in range((bytes + CLEARED - 1) // CLEARED):
+            if stopped(s.watch):
+                return
+            memset(<char *>dx + i * CLEARED, 0, min(<Py_ssize_t>CLEARED, bytes - i * CLEARED))
     if d.OH > 0 and d.OW > 0:
         _product(dout, w, <const floating *>NULL, &d, way, dx, <floating *>NULL, shared, offset,
                  threads, num_threads)
@@ -341,6 +361,8 @@ cdef void _backward_weights(
     next_phase(s, &phase)
     place_offsets(s, &cuts.cut, &phase, offset)
     for task in prange(cuts.shares * cuts.chunks, schedule="static", num_threads=num_threads):
+        if stopped(s.watch):
+            continue
         group = task // cuts.chunks
         _dw_task(dout, x, s, &cuts, <const Py_ssize_t *>offset, s.N * group // cuts.shares,
                  s.N * (group + 1) // cuts.shares, task % cuts.chunks * cuts.cut.chunk,
@@ -358,7 +380,9 @@ cdef int _backward(
     cdef Product s
     cdef Sizes sizes = _backward_sizes(x, w, pad, stride, way)
     cdef Py_ssize_t f
-    _product_of(x, w, pad, stride, &s)
+    cdef Watch watch
+    begin(&watch)
+    _product_of(x, w, pad, stride, &watch, &s)
     cdef const floating *dout0 = <const floating *>data(dout, itemsize, s.N * s.F * s.P)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.N * s.C * s.H * s.W)
     cdef const floating *w0 = <const floating *>data(w, itemsize, s.F * s.K)
@@ -371,10 +395,12 @@ cdef int _backward(
     cdef floating *threads = shared + lined_up(sizes.shared)
     with nogil:
         for f in prange(s.F, schedule="static", num_threads=num_threads):
+            if stopped_at(&watch, f):
+                continue
             db0[f] = <floating>_sum_filter(dout0, &s, f)
         _backward_data(dout0, w0, &s, way, dx0, shared, offset, threads, num_threads)
         _backward_weights(dout0, x0, &s, dw0, shared, offset, threads, num_threads)
-    return 0
+    return finish(&watch)
 
 
 def backward(ndarray dout not None, ndarray x not None, ndarray w not None, Py_ssize_t pad,

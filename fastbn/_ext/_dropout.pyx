@@ -8,6 +8,7 @@ from cython.parallel cimport prange
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
+from ._interrupt cimport Watch, begin, finish, stopped
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef enum:
@@ -55,12 +56,15 @@ cdef int _forward(
     cdef floating *out0 = <floating *>data(out, sizeof(floating), n)
     cdef floating *mask0 = <floating *>data(mask, sizeof(floating), n)
     cdef Py_ssize_t task, at
+    cdef Watch watch
+    begin(&watch)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
         at = task * TASK
-        _forward_task(x0 + at, uniform0 + at, min(<Py_ssize_t>TASK, n - at), keep, out0 + at,
-                      mask0 + at)
-    return 0
+        if not stopped(&watch):
+            _forward_task(x0 + at, uniform0 + at, min(<Py_ssize_t>TASK, n - at), keep, out0 + at,
+                          mask0 + at)
+    return finish(&watch)
 
 
 cdef int _backward(
@@ -71,11 +75,15 @@ cdef int _backward(
     cdef const floating *mask0 = <const floating *>data(mask, sizeof(floating), n)
     cdef floating *dx0 = <floating *>data(dx, sizeof(floating), n)
     cdef Py_ssize_t task, at
+    cdef Watch watch
+    begin(&watch)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
         at = task * TASK
-        _backward_task(dout0 + at, mask0 + at, min(<Py_ssize_t>TASK, n - at), streaming, dx0 + at)
-    return 0
+        if not stopped(&watch):
+            _backward_task(dout0 + at, mask0 + at, min(<Py_ssize_t>TASK, n - at), streaming,
+                           dx0 + at)
+    return finish(&watch)
 
 
 def forward(ndarray x not None, ndarray uniform not None, Py_ssize_t n, double keep,

@@ -2,6 +2,7 @@
 from cython cimport floating
 from libc.string cimport memcpy
 
+from ._interrupt cimport Watch
 from ._stream cimport fastbn_stream, prefetch
 
 cdef enum:
@@ -12,6 +13,7 @@ cdef enum:
 
 cdef struct Field:
     Py_ssize_t N, C, H, W, kh, kw, pad, stride, OH, OW
+    Watch *watch
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:

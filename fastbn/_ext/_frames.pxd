@@ -8,6 +8,7 @@ the output and offset of the place alone.
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
+from ._interrupt cimport Watch, stopped
 from ._tile cimport FB_BYTES, deal
 
 
@@ -15,6 +16,7 @@ cdef enum:
     BLOCK = 512    # output pixels in a block, at most: what a set of packed filters is used for
     RUNS = 512     # runs of pixels in a block, at most
     FRAME = 1 << 18   # bytes of a frame, about: half of a second-level cache
+    LARGE = 1 << 14   # numbers that take long enough to ask after them whether to give up
 
 
 cdef struct Product:
@@ -29,6 +31,7 @@ cdef struct Product:
     bint turned
     Py_ssize_t tall, wide       # of a phase's filters, at most: kh, kw if not turned
     Py_ssize_t K, P             # C * kh * kw, OH * OW
+    Watch *watch
 
 
 cdef struct Phase:
@@ -193,11 +196,15 @@ cdef inline void copy_frame(
     all_inside(origin, s.stride, cut.deals, s.W, cut.width, &first, &last)
     for i in range(images):
         for k in range(channels):
+            if cut.plane > LARGE and stopped(s.watch):
+                return
             row = frame + i * cut.image + k * cut.plane
             plane = x + ((n + i) * s.C + c + k) * s.H * s.W
             y = top * s.stride - s.top
             rest = cut.down
             for _r in range(tall):
+                if cut.pitch > LARGE and stopped(s.watch):
+                    return
                 line = plane + y * s.W
                 if y < 0 or y >= s.H:
                     memset(row, 0, cut.pitch * sizeof(floating))
@@ -281,7 +288,7 @@ cdef inline void pack_rows(
 cdef inline void pack_filters(
     const floating *w, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t channels, Py_ssize_t channel,
     Py_ssize_t kh, Py_ssize_t line, Py_ssize_t kw, Py_ssize_t step, Py_ssize_t width,
-    floating *panel
+    Watch *watch, floating *panel
 ) noexcept nogil:
     """panel[(c, i, j)][r] = w[r * row + c * channel + i * line + j * step], zeros up to width."""
     cdef Py_ssize_t c, i, j, r
@@ -289,6 +296,8 @@ cdef inline void pack_filters(
     for c in range(channels):
         for i in range(kh):
             for j in range(kw):
+                if ((c * kh + i) * kw + j) % LARGE == LARGE - 1 and stopped(watch):
+                    return
                 place = w + c * channel + i * line + j * step
                 for r in range(rows):
                     panel[r] = place[r * row]

@@ -9,6 +9,7 @@ from libc.math cimport sqrt
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
+from ._interrupt cimport Watch, begin, finish, pause, stopped_at
 from ._normalize cimport large_part, rest, scale_shift
 from ._reduce cimport Moments, add_moments, add_products, variance
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
@@ -16,14 +17,15 @@ from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef void _forward_group(
     const floating *x, const floating *gamma, const floating *beta, Py_ssize_t channels,
-    Py_ssize_t L, double eps, bint streaming, floating *out, double *mean, double *rstd
+    Py_ssize_t L, double eps, bint streaming, Watch *watch, floating *out, double *mean,
+    double *rstd
 ) noexcept nogil:
     cdef Moments moments
     cdef floating high
     cdef double scale
     cdef Py_ssize_t c
     moments.count = moments.mean = moments.m2 = 0
-    add_moments(&moments, x, channels * L)
+    add_moments(&moments, x, channels * L, watch)
     mean[0] = moments.mean
     rstd[0] = 1 / sqrt(variance(moments.m2, moments.count) + eps)
     high = large_part(moments.mean, rstd[0], gamma[0])
@@ -31,20 +33,22 @@ cdef void _forward_group(
         scale = gamma[c] * rstd[0]
         scale_shift(x + c * L, L, high, <floating>scale,
                     <floating>(beta[c] + rest(moments.mean, high) * scale), False, streaming,
-                    out + c * L)
+                    watch, out + c * L)
     if streaming:
         stream_end()
 
 
 cdef void _project_channel(
     const floating *dout, const floating *x, Py_ssize_t n, floating gamma, floating centre,
-    floating high, floating scale, floating slope, bint streaming, floating *dx
+    floating high, floating scale, floating slope, bint streaming, Watch *watch, floating *dx
 ) noexcept nogil:
     cdef Chunk chunk
     cdef floating *to
     cdef Py_ssize_t i, size
     while n > 0:
         size = chunk_size(dx, n, streaming)
+        if pause(watch, n, size):
+            return
         to = chunk_start(&chunk, dx, streaming)
         for i in range(size):
             to[i] = (dout[i] * gamma - centre + (x[i] - high) * slope) * scale
@@ -57,8 +61,8 @@ cdef void _project_channel(
 
 cdef void _backward_group(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t channels,
-    Py_ssize_t L, double mean, double rstd, bint streaming, floating *dx, double *dgamma,
-    double *dbeta
+    Py_ssize_t L, double mean, double rstd, bint streaming, Watch *watch, floating *dx,
+    double *dgamma, double *dbeta
 ) noexcept nogil:
     """With g = dout * gamma: dx = rstd * (g - mean(g) - xhat * mean(g * xhat))."""
     cdef floating high = large_part(mean, rstd, gamma[0])
@@ -69,7 +73,7 @@ cdef void _backward_group(
     for c in range(channels):
         dbeta[c] = 0
         dgamma[c] = 0
-        add_products(dout + c * L, <const floating *>NULL, x + c * L, L, high, &dbeta[c],
+        add_products(dout + c * L, <const floating *>NULL, x + c * L, L, high, watch, &dbeta[c],
                      &dgamma[c])
         dgamma[c] = (dgamma[c] + off * dbeta[c]) * rstd
         total += gamma[c] * dbeta[c]
@@ -78,7 +82,7 @@ cdef void _backward_group(
     for c in range(channels):
         _project_channel(dout + c * L, x + c * L, L, gamma[c],
                          <floating>(total / size - off * slope), high, <floating>rstd,
-                         <floating>slope, streaming, dx + c * L)
+                         <floating>slope, streaming, watch, dx + c * L)
     if streaming:
         stream_end()
 
@@ -94,11 +98,16 @@ cdef int _forward(
     cdef floating *out0 = <floating *>data(out, itemsize, N * C * L)
     cdef double *mean = <double *>data(stats, 8, 2 * N * G)
     cdef Py_ssize_t channels = C // G, row, c
+    cdef Watch watch
+    begin(&watch)
     for row in prange(N * G, nogil=True, schedule="static", num_threads=num_threads):
+        if stopped_at(&watch, row):
+            continue
         c = row % G * channels
         _forward_group(x0 + row * channels * L, gamma0 + c, beta0 + c, channels, L, eps,
-                       streaming, out0 + row * channels * L, mean + row, mean + N * G + row)
-    return 0
+                       streaming, &watch, out0 + row * channels * L, mean + row,
+                       mean + N * G + row)
+    return finish(&watch)
 
 
 cdef int _backward(
@@ -117,12 +126,16 @@ cdef int _backward(
     cdef double *partial0 = <double *>data(partial, 8, (N + 1) * 2 * C)
     cdef double *total = partial0 + N * 2 * C
     cdef Py_ssize_t channels = C // G, row, n, c
+    cdef Watch watch
+    begin(&watch)
     with nogil:
         for row in prange(N * G, schedule="static", num_threads=num_threads):
+            if stopped_at(&watch, row):
+                continue
             c = row % G * channels
             _backward_group(dout0 + row * channels * L, x0 + row * channels * L, gamma0 + c,
                             channels, L, mean[row], mean[N * G + row], streaming,
-                            dx0 + row * channels * L, partial0 + row // G * 2 * C + c,
+                            &watch, dx0 + row * channels * L, partial0 + row // G * 2 * C + c,
                             partial0 + row // G * 2 * C + C + c)
         for c in range(2 * C):
             total[c] = 0
@@ -132,7 +145,7 @@ cdef int _backward(
         for c in range(C):
             dgamma0[c] = <floating>total[c]
             dbeta0[c] = <floating>total[C + c]
-    return 0
+    return finish(&watch)
 
 
 def forward(ndarray x not None, Py_ssize_t N, Py_ssize_t C, Py_ssize_t L, Py_ssize_t G,

@@ -18,6 +18,7 @@ from numpy cimport ndarray
 
 from ._arrays cimport data, scratch, single
 from ._field cimport Field
+from ._interrupt cimport Watch, begin, finish, first_of
 from ._planes cimport Planes, col2im_6d_items, col2im_planes, im2col_6d_items, im2col_planes
 from ._turned cimport Rows, col2im_items, col2im_rows, im2col_items, im2col_rows
 
@@ -32,11 +33,14 @@ cdef int _im2col(
     cdef floating *cols0 = <floating *>data(
         cols, itemsize, f.C * f.kh * f.kw * f.OH * f.OW * f.N)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
+    cdef Watch watch
+    begin(&watch)
+    f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        im2col_items(x0, &f, &lay, items * worker // num_threads,
-                     items * (worker + 1) // num_threads, streaming, cols0,
+        im2col_items(x0, &f, &lay, first_of(items, worker, num_threads),
+                     first_of(items, worker + 1, num_threads), streaming, cols0,
                      work0 + worker * lay.total)
-    return 0
+    return finish(&watch)
 
 
 cdef int _col2im(
@@ -49,10 +53,13 @@ cdef int _col2im(
         cols, itemsize, f.C * f.kh * f.kw * f.OH * f.OW * f.N)
     cdef floating *x0 = <floating *>data(x, itemsize, f.N * f.C * f.H * f.W)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
+    cdef Watch watch
+    begin(&watch)
+    f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        col2im_items(cols0, &f, &lay, items * worker // num_threads,
-                     items * (worker + 1) // num_threads, x0, work0 + worker * lay.total)
-    return 0
+        col2im_items(cols0, &f, &lay, first_of(items, worker, num_threads),
+                     first_of(items, worker + 1, num_threads), x0, work0 + worker * lay.total)
+    return finish(&watch)
 
 
 cdef int _im2col_6d(
@@ -65,11 +72,14 @@ cdef int _im2col_6d(
     cdef floating *cols0 = <floating *>data(
         cols, itemsize, f.C * f.kh * f.kw * f.OH * f.OW * f.N)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
+    cdef Watch watch
+    begin(&watch)
+    f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        im2col_6d_items(x0, &f, &lay, items * worker // num_threads,
-                        items * (worker + 1) // num_threads, streaming, cols0,
+        im2col_6d_items(x0, &f, &lay, first_of(items, worker, num_threads),
+                        first_of(items, worker + 1, num_threads), streaming, cols0,
                         work0 + worker * lay.total)
-    return 0
+    return finish(&watch)
 
 
 cdef int _col2im_6d(
@@ -82,10 +92,13 @@ cdef int _col2im_6d(
         cols, itemsize, f.C * f.kh * f.kw * f.OH * f.OW * f.N)
     cdef floating *x0 = <floating *>data(x, itemsize, f.N * f.C * f.H * f.W)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
+    cdef Watch watch
+    begin(&watch)
+    f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        col2im_6d_items(cols0, &f, &lay, items * worker // num_threads,
-                        items * (worker + 1) // num_threads, x0, work0 + worker * lay.total)
-    return 0
+        col2im_6d_items(cols0, &f, &lay, first_of(items, worker, num_threads),
+                        first_of(items, worker + 1, num_threads), x0, work0 + worker * lay.total)
+    return finish(&watch)
 
 
 cdef inline Field _field(
@@ -95,6 +108,7 @@ cdef inline Field _field(
     cdef Field f
     f.N, f.C, f.H, f.W = N, C, H, W
     f.kh, f.kw, f.pad, f.stride, f.OH, f.OW = kh, kw, pad, stride, OH, OW
+    f.watch = NULL  # each call's own: a kernel sets it
     return f
 
 

@@ -10,6 +10,7 @@ from libc.math cimport sqrt
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
+from ._interrupt cimport PIECE, Watch, begin, finish, pause, stopped, stopped_at
 from ._normalize cimport large_part, rest
 from ._reduce cimport (
     BLOCK, Moments, add_moments, add_products, beginning, block_squares, finite, underflow,
@@ -24,7 +25,7 @@ cdef enum:
 
 
 cdef void _row_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t D, double *mean, double *m2
+    const floating *x, Py_ssize_t rows, Py_ssize_t D, Watch *watch, double *mean, double *m2
 ) noexcept nogil:
     """Row after row in each of two loops: a short row's sums wait for each other, rows do not."""
     cdef floating k[ROWS]
@@ -43,13 +44,13 @@ cdef void _row_moments(
                 m2[n] = squares - sum * (sum * inverse)
                 continue
         moments.count = moments.mean = moments.m2 = 0
-        add_moments(&moments, x + n * D, D)
+        add_moments(&moments, x + n * D, D, watch)
         mean[n], m2[n] = moments.mean, moments.m2
 
 
 cdef void _normalize_row(
     const floating *x, const floating *gamma, const floating *beta, Py_ssize_t D, double mean,
-    double rstd, bint relu, bint streaming, floating *out
+    double rstd, bint relu, bint streaming, Watch *watch, floating *out
 ) noexcept nogil:
     cdef Chunk chunk
     cdef floating *to
@@ -59,6 +60,8 @@ cdef void _normalize_row(
     cdef Py_ssize_t d = 0, i, size
     while d < D:
         size = chunk_size(out + d, D - d, streaming)
+        if pause(watch, D - d, size):
+            return
         to = chunk_start(&chunk, out + d, streaming)
         if relu:
             for i in range(size):
@@ -73,15 +76,16 @@ cdef void _normalize_row(
 
 cdef void _forward_rows(
     const floating *x, const floating *gamma, const floating *beta, Py_ssize_t rows,
-    Py_ssize_t D, double eps, bint relu, bint streaming, floating *out, double *mean,
-    double *rstd
+    Py_ssize_t D, double eps, bint relu, bint streaming, Watch *watch, floating *out,
+    double *mean, double *rstd
 ) noexcept nogil:
     cdef Py_ssize_t n
-    _row_moments(x, rows, D, mean, rstd)
+    _row_moments(x, rows, D, watch, mean, rstd)
     for n in range(rows):
         rstd[n] = 1 / sqrt(variance(rstd[n], D) + eps)
     for n in range(rows):
-        _normalize_row(x + n * D, gamma, beta, D, mean[n], rstd[n], relu, streaming, out + n * D)
+        _normalize_row(x + n * D, gamma, beta, D, mean[n], rstd[n], relu, streaming, watch,
+                       out + n * D)
     if streaming:
         stream_end()
 
@@ -94,12 +98,12 @@ cdef struct Row:
 
 cdef Row _row(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t D,
-    double mean, double rstd
+    double mean, double rstd, Watch *watch
 ) noexcept nogil:
     cdef Row row
     cdef floating high = large_part(mean, rstd, gamma[0])
     cdef double total = 0, dot = 0, inverse = 1.0 / D
-    add_products(dout, gamma, x, D, high, &total, &dot)
+    add_products(dout, gamma, x, D, high, watch, &total, &dot)
     row.high = high
     row.scale = rstd
     row.shift = rest(mean, high) * rstd
@@ -143,7 +147,7 @@ cdef void _add_rows(
 
 cdef void _project_row(
     const floating *dout, const floating *x, const floating *gamma, Py_ssize_t D, Row row,
-    bint streaming, floating *dx
+    bint streaming, Watch *watch, floating *dx
 ) noexcept nogil:
     """dx = rstd * (g - mean(g) - xhat * mean(g * xhat)); in the order that `project` has."""
     cdef Chunk chunk
@@ -154,6 +158,8 @@ cdef void _project_row(
     cdef Py_ssize_t d = 0, i, size
     while d < D:
         size = chunk_size(dx + d, D - d, streaming)
+        if pause(watch, D - d, size):
+            return
         to = chunk_start(&chunk, dx + d, streaming)
         for i in range(size):
             to[i] = (dout[d + i] * gamma[d + i] - centre + (x[d + i] - high) * slope) * scale
@@ -173,10 +179,33 @@ cdef void _relu_gate(
         gated[d] = dout[d] if ((x[d] - high) * scale + shift) * gamma[d] + beta[d] > 0 else 0
 
 
+cdef inline void _clear(floating *x, Py_ssize_t n, Watch *watch) noexcept nogil:
+    cdef Py_ssize_t i, size
+    while n > 0 and not (n > PIECE and stopped(watch)):
+        size = min(<Py_ssize_t>PIECE, n)
+        for i in range(size):
+            x[i] = 0
+        x += size
+        n -= size
+
+
+cdef inline void _add(
+    const floating *x, Py_ssize_t n, Watch *watch, double *total
+) noexcept nogil:
+    cdef Py_ssize_t i, size
+    while n > 0 and not (n > PIECE and stopped(watch)):
+        size = min(<Py_ssize_t>PIECE, n)
+        for i in range(size):
+            total[i] += x[i]
+        x += size
+        total += size
+        n -= size
+
+
 cdef void _backward_chunk(
     const floating *dout, const floating *x, const floating *gamma, const floating *beta,
     bint relu, const double *mean, const double *rstd, Py_ssize_t rows, Py_ssize_t D,
-    bint streaming, floating *dx, double *partial, floating *scratch
+    bint streaming, Watch *watch, floating *dx, double *partial, floating *scratch
 ) noexcept nogil:
     """Four rows at a time, while they are in the first- or second-level cache.
 
@@ -186,14 +215,16 @@ cdef void _backward_chunk(
     cdef const floating *d
     cdef Row row[4]
     cdef Py_ssize_t n = 0, i, size, stop
-    for i in range(2 * D):
-        partial[i] = 0
+    _clear(partial, 2 * D, watch)
     while n < rows:
+        if stopped(watch):
+            return
         stop = min(n + STRIP, rows)
-        for i in range(2 * D):
-            scratch[i] = 0
+        _clear(scratch, 2 * D, watch)
         while n < stop:
             size = min(<Py_ssize_t>4, stop - n)
+            if pause(watch, (rows - n) * D, size * D):
+                return
             d = dout + n * D
             if relu:
                 for i in range(size):
@@ -201,14 +232,14 @@ cdef void _backward_chunk(
                                rstd[n + i], scratch + (2 + i) * D)
                 d = scratch + 2 * D
             for i in range(size):
-                row[i] = _row(d + i * D, x + (n + i) * D, gamma, D, mean[n + i], rstd[n + i])
+                row[i] = _row(d + i * D, x + (n + i) * D, gamma, D, mean[n + i], rstd[n + i],
+                              watch)
             _add_rows(d, x + n * D, size, D, row, scratch, scratch + D)
             for i in range(size):
                 _project_row(d + i * D, x + (n + i) * D, gamma, D, row[i], streaming,
-                             dx + (n + i) * D)
+                             watch, dx + (n + i) * D)
             n += size
-        for i in range(2 * D):
-            partial[i] += scratch[i]
+        _add(scratch, 2 * D, watch, partial)
     if streaming:
         stream_end()
 
@@ -224,12 +255,16 @@ cdef int _forward(
     cdef floating *out0 = <floating *>data(out, itemsize, N * D)
     cdef double *mean = <double *>data(stats, 8, 2 * N)
     cdef Py_ssize_t rows = max(<Py_ssize_t>1, min(<Py_ssize_t>ROWS, NUMBERS // D)), task
+    cdef Watch watch
+    begin(&watch)
     for task in prange((N + rows - 1) // rows, nogil=True, schedule="static",
                        num_threads=num_threads):
+        if stopped_at(&watch, task):
+            continue
         _forward_rows(x0 + task * rows * D, gamma0, beta0, min(rows, N - task * rows), D, eps,
-                      relu, streaming, out0 + task * rows * D, mean + task * rows,
+                      relu, streaming, &watch, out0 + task * rows * D, mean + task * rows,
                       mean + N + task * rows)
-    return 0
+    return finish(&watch)
 
 
 cdef int _backward(
@@ -250,12 +285,14 @@ cdef int _backward(
     cdef double *partial0 = <double *>data(partial, 8, chunks * 2 * D)
     cdef floating *scratch0 = <floating *>data(scratch, itemsize, num_threads * size)
     cdef Py_ssize_t chunk, start, d
+    cdef Watch watch
+    begin(&watch)
     with nogil:
         for chunk in prange(chunks, schedule="static", num_threads=num_threads):
             start = N * chunk // chunks
             _backward_chunk(dout0 + start * D, x0 + start * D, gamma0, beta0, relu,
                             mean + start, mean + N + start, N * (chunk + 1) // chunks - start, D,
-                            streaming, dx0 + start * D, partial0 + chunk * 2 * D,
+                            streaming, &watch, dx0 + start * D, partial0 + chunk * 2 * D,
                             scratch0 + threadid() * size)
         for chunk in range(1, chunks):
             for d in range(2 * D):
@@ -263,7 +300,7 @@ cdef int _backward(
         for d in range(D):
             dgamma0[d] = <floating>partial0[d]
             dbeta0[d] = <floating>partial0[D + d]
-    return 0
+    return finish(&watch)
 
 
 cpdef Py_ssize_t scratch_size(Py_ssize_t D, bint relu):

@@ -10,6 +10,7 @@ cimport numpy as cnp
 from numpy cimport ndarray
 
 from ._arrays cimport data, numbers, single
+from ._interrupt cimport Watch, begin, finish, pause, stopped_at
 from ._reduce cimport BLOCK, LANES
 
 cdef extern from "_exp.h":
@@ -40,7 +41,8 @@ cdef floating _largest(const floating *x, Py_ssize_t n) noexcept nogil:
 
 
 cdef double _softmax_row(
-    const floating *x, Py_ssize_t classes, Py_ssize_t y, double per_row, floating *dx
+    const floating *x, Py_ssize_t classes, Py_ssize_t y, double per_row, Watch *watch,
+    floating *dx
 ) noexcept nogil:
     """Cross-entropy of one row, log(sum(exp(x - max))) - (x_y - max); dx = (p - [y]) / N."""
     cdef double lanes[LANES]
@@ -51,6 +53,8 @@ cdef double _softmax_row(
         lanes[lane] = 0
     while start < classes:
         size = min(<Py_ssize_t>PIECE, classes - start)
+        if pause(watch, classes - start, size):
+            return 0
         for i in range(size):
             piece[i] = exp(x[start + i] - largest)
         for i in range(size):
@@ -74,8 +78,8 @@ cdef double _softmax_row(
 
 
 cdef void _hinge(
-    const floating *x, Py_ssize_t n, floating correct, floating step, floating *dx,
-    double *total, Py_ssize_t *violations
+    const floating *x, Py_ssize_t n, floating correct, floating step, Watch *watch,
+    floating *dx, double *total, Py_ssize_t *violations
 ) noexcept nogil:
     """Add sum(max(0, x - correct + 1)) to *total and how many are above 0; those get `step`."""
     cdef double lanes[LANES]
@@ -87,6 +91,8 @@ cdef void _hinge(
             lanes[lane] = 0
             counts[lane] = 0
         size = min(<Py_ssize_t>BLOCK, n)
+        if pause(watch, n, size):
+            return
         n -= size
         while size > 0:
             for lane in range(min(<Py_ssize_t>LANES, size)):
@@ -103,13 +109,15 @@ cdef void _hinge(
 
 
 cdef double _svm_row(
-    const floating *x, Py_ssize_t classes, Py_ssize_t y, double per_row, floating *dx
+    const floating *x, Py_ssize_t classes, Py_ssize_t y, double per_row, Watch *watch,
+    floating *dx
 ) noexcept nogil:
     """Sum of max(0, x_j - x_y + 1) over j != y, and its gradient / N."""
     cdef double total = 0
     cdef Py_ssize_t violations = 0
-    _hinge(x, y, x[y], <floating>per_row, dx, &total, &violations)
-    _hinge(x + y + 1, classes - y - 1, x[y], <floating>per_row, dx + y + 1, &total, &violations)
+    _hinge(x, y, x[y], <floating>per_row, watch, dx, &total, &violations)
+    _hinge(x + y + 1, classes - y - 1, x[y], <floating>per_row, watch, dx + y + 1, &total,
+           &violations)
     dx[y] = <floating>(-violations * per_row)
     return total
 
@@ -125,14 +133,19 @@ cdef double _rows(
     cdef double *losses0 = <double *>data(losses, 8, N)
     cdef double per_row = 1.0 / N, total = 0
     cdef Py_ssize_t n
+    cdef Watch watch
+    begin(&watch)
     with nogil:
         for n in prange(N, schedule="static", num_threads=num_threads):
+            if stopped_at(&watch, n):
+                continue
             if softmax:
-                losses0[n] = _softmax_row(x0 + n * C, C, y0[n], per_row, dx0 + n * C)
+                losses0[n] = _softmax_row(x0 + n * C, C, y0[n], per_row, &watch, dx0 + n * C)
             else:
-                losses0[n] = _svm_row(x0 + n * C, C, y0[n], per_row, dx0 + n * C)
+                losses0[n] = _svm_row(x0 + n * C, C, y0[n], per_row, &watch, dx0 + n * C)
         for n in range(N):
             total += losses0[n]
+    finish(&watch)
     return total / N
 
 

@@ -10,6 +10,7 @@ from the same output computed again.
 """
 from cython cimport floating
 
+from ._interrupt cimport Watch, pause
 from ._reduce cimport finite
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start
 
@@ -39,7 +40,7 @@ cdef inline void relu_gate(
 
 cdef inline void scale_shift(
     const floating *x, Py_ssize_t n, floating high, floating scale, floating shift, bint relu,
-    bint streaming, floating *out
+    bint streaming, Watch *watch, floating *out
 ) noexcept nogil:
     """out = (x - high) * scale + shift"""
     cdef Chunk chunk
@@ -48,6 +49,8 @@ cdef inline void scale_shift(
     cdef Py_ssize_t i, size
     while n > 0:
         size = chunk_size(out, n, streaming)
+        if pause(watch, n, size):
+            return
         to = chunk_start(&chunk, out, streaming)
         if relu:
             for i in range(size):
@@ -63,7 +66,8 @@ cdef inline void scale_shift(
 
 
 cdef inline void scale_only(
-    const floating *dout, Py_ssize_t n, floating scale, bint streaming, floating *dx
+    const floating *dout, Py_ssize_t n, floating scale, bint streaming, Watch *watch,
+    floating *dx
 ) noexcept nogil:
     """dx = dout * scale: the backward pass where the statistics were constants."""
     cdef Chunk chunk
@@ -71,6 +75,8 @@ cdef inline void scale_only(
     cdef Py_ssize_t i, size
     while n > 0:
         size = chunk_size(dx, n, streaming)
+        if pause(watch, n, size):
+            return
         to = chunk_start(&chunk, dx, streaming)
         for i in range(size):
             to[i] = dout[i] * scale
@@ -82,7 +88,7 @@ cdef inline void scale_only(
 
 cdef inline void project(
     const floating *dout, const floating *x, Py_ssize_t n, floating centre,
-    floating high, floating scale, floating slope, bint streaming, floating *dx
+    floating high, floating scale, floating slope, bint streaming, Watch *watch, floating *dx
 ) noexcept nogil:
     """dx = (dout - centre + (x - high) * slope) * scale
 
@@ -95,6 +101,8 @@ cdef inline void project(
     cdef Py_ssize_t i, size
     while n > 0:
         size = chunk_size(dx, n, streaming)
+        if pause(watch, n, size):
+            return
         to = chunk_start(&chunk, dx, streaming)
         for i in range(size):
             to[i] = (dout[i] - centre + (x[i] - high) * slope) * scale

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 from ._field cimport (
     BLOCK, Field, add_run, fetch, first_window, padded, parts_of, places_beyond, put, stop_window,
 )
+from ._interrupt cimport stopped
 from ._stream cimport stream_end
 
 cdef enum:
@@ -208,6 +209,8 @@ cdef inline void im2col_6d_items(
                     for j in range(phases):
                         memset(to + j * lay.phase, 0, lay.width * sizeof(floating))
         for j in range(f.kw):
+            if stopped(f.watch):
+                return
             shift = _shift(f, j)
             run = close
             step = lay.part
@@ -269,6 +272,8 @@ cdef inline void col2im_6d_items(
         else:
             memset(dealt, 0, lay.close * sizeof(floating))
         for j in range(f.kw):
+            if stopped(f.watch):
+                return
             shift = _shift(f, j)
             to = close
             step = lay.part

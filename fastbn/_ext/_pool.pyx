@@ -26,6 +26,7 @@ cimport numpy as cnp
 from numpy cimport ndarray
 
 from ._arrays cimport data, numbers, scratch, single
+from ._interrupt cimport Watch, begin, finish, first_of, pause, stopped
 from ._stream cimport fastbn_stream, stream_end
 
 cdef enum:
@@ -38,6 +39,7 @@ cdef enum:
 
 cdef struct Shape:
     Py_ssize_t P, H, W, kh, kw, stride, OH, OW
+    Watch *watch
 
 
 cdef struct Layout:
@@ -127,6 +129,8 @@ cdef void _max_tiles(const floating *x, Shape s, floating *out) noexcept nogil:
     """
     cdef Py_ssize_t i, padded = _padded(s.OW)
     for i in range(s.OH):
+        if pause(s.watch, 2 * (i + 1) * s.W, 2 * s.W):
+            return
         if (2 * i + 1) * s.W + 2 * padded <= s.H * s.W and i * s.OW + padded <= s.OH * s.OW:
             _max_pairs(x + 2 * i * s.W, x + 2 * i * s.W + s.W, padded, out + i * s.OW)
         else:
@@ -142,6 +146,8 @@ cdef void _far_plane(
     for i in range(s.OH):
         memcpy(column, x + i * s.stride * s.W, s.W * sizeof(floating))
         for k in range(1, s.kh):
+            if pause(s.watch, (i * s.stride + k + 1) * s.W, s.W):
+                return
             _keep_larger(x + (i * s.stride + k) * s.W, s.W, column)
         for o in range(s.OW):
             m = column[o * s.stride]
@@ -225,13 +231,19 @@ cdef void _forward_plane(
     cdef Py_ssize_t first = 0, here, i, j, k
     while first < s.OH:
         here = min(lay.band, s.OH - first)
+        if pause(s.watch, (s.OH - first) * lay.width, here * lay.width):
+            return
         for i in range(here):
             memcpy(column, x + (first + i) * s.stride * s.W, s.W * sizeof(floating))
             for k in range(1, s.kh):
+                if pause(s.watch, (i * s.kh + k + 1) * s.W, s.W):
+                    return
                 _keep_larger(x + ((first + i) * s.stride + k) * s.W, s.W, column)
             _deal(<const floating *>column, s.W, s.stride, lay.run, dealt + i * lay.width)
         memcpy(largest, dealt, here * lay.width * sizeof(floating))
         for j in range(1, s.kw):
+            if pause(s.watch, (j + 1) * here * lay.width, here * lay.width):
+                return
             _keep_larger(<const floating *>dealt + j % s.stride * lay.run + j // s.stride,
                          here * lay.width - j // s.stride, largest)
         for i in range(here):
@@ -259,6 +271,8 @@ cdef void _first_planes(
     cdef Py_ssize_t i, j, k, o, p, q, at, here, run, first = 0
     while first < s.OH:
         here = min(lay.band, s.OH - first)
+        if pause(s.watch, (s.OH - first) * lay.width, here * lay.width):
+            return
         run = ((planes - 1) * lay.apart + here) * lay.width
         for q in range(planes):
             _deal_rows(x + q * s.H * s.W, s, first * s.stride, (here - 1) * s.stride + s.kh, lay,
@@ -302,6 +316,8 @@ cdef void _scatter_plane(
     cdef Py_ssize_t i, o
     memset(dx, 0, s.H * s.W * sizeof(floating))
     for i in range(s.OH):
+        if pause(s.watch, (i + 1) * s.W, s.W):
+            return
         window = dx + i * s.stride * s.W
         for o in range(s.OW):
             window[steps[places[i * s.OW + o]]] += dout[i * s.OW + o]
@@ -340,6 +356,8 @@ cdef void _share_tiles(
     """Windows 2 x 2 that tile the plane; equal maxima share the gradient. Padded as _max_tiles."""
     cdef Py_ssize_t i, at, padded = _padded(s.OW)
     for i in range(s.OH):
+        if pause(s.watch, 2 * (i + 1) * s.W, 2 * s.W):
+            return
         at = 2 * i * s.W
         if at + s.W + 2 * padded <= s.H * s.W and i * s.OW + padded <= s.OH * s.OW:
             _share_pairs(x + at, x + at + s.W, dout + i * s.OW, padded, work, work + 2 * padded)
@@ -361,6 +379,8 @@ cdef void _share_windows(
     memset(dx, 0, s.H * s.W * sizeof(floating))
     for i in range(s.OH):
         for o in range(s.OW):
+            if pause(s.watch, (i * s.OW + o + 1) * s.kh * s.kw, s.kh * s.kw):
+                return
             best = i * s.stride * s.W + o * s.stride
             m = x[best]
             count = 0
@@ -393,11 +413,15 @@ cdef void _forward_planes(
     if places != NULL:
         p = first
         while p < last:
+            if stopped(s.watch):
+                return
             _first_planes(x + p * plane, min(lay.stack, last - p), s, lay, out + p * windows,
                           places + p * windows, work)
             p += lay.stack
         return
     for p in range(first, last):
+        if pause(s.watch, (p + 1) * plane, plane):
+            return
         if s.stride > FAR:
             _far_plane(x + p * plane, s, out + p * windows, work)
         elif s.kh == 2 and s.kw == 2 and s.stride == 2:
@@ -418,6 +442,8 @@ cdef void _backward_planes(
     for i in range(MOST):  # a place that is in no such window can do no harm
         steps[i] = i // s.kw * s.W + i % s.kw if i < s.kh * s.kw else 0
     for p in range(first, last):
+        if pause(s.watch, (p + 1) * plane, plane):
+            break
         to = work if streaming else dx + p * plane
         if places != NULL:
             _scatter_plane(dout + p * windows, places + p * windows, s, steps, to)
@@ -441,13 +467,16 @@ cdef int _forward(
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef unsigned char *places0 = NULL
     cdef Py_ssize_t worker
+    cdef Watch watch
+    begin(&watch)
+    s.watch = &watch
     if places is not None:
         places0 = <unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        _forward_planes(x0, s, lay, s.P * worker // num_threads,
-                        s.P * (worker + 1) // num_threads, out0, places0,
+        _forward_planes(x0, s, lay, first_of(s.P, worker, num_threads),
+                        first_of(s.P, worker + 1, num_threads), out0, places0,
                         work0 + worker * lay.total)
-    return 0
+    return finish(&watch)
 
 
 cdef int _backward(
@@ -462,14 +491,17 @@ cdef int _backward(
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef const unsigned char *places0 = NULL
     cdef Py_ssize_t worker
+    cdef Watch watch
+    begin(&watch)
+    s.watch = &watch
     if places is not None:
         places0 = <const unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
-        _backward_planes(dout0, x0, places0, s, s.P * worker // num_threads,
-                         s.P * (worker + 1) // num_threads, shared, streaming, dx0,
+        _backward_planes(dout0, x0, places0, s, first_of(s.P, worker, num_threads),
+                         first_of(s.P, worker + 1, num_threads), shared, streaming, dx0,
                          work0 + worker * lay.total,
                          work0 + (worker + 1) * lay.total - 4 * _padded(s.W))
-    return 0
+    return finish(&watch)
 
 
 cdef inline Shape _shape(
@@ -479,6 +511,7 @@ cdef inline Shape _shape(
     stride = min(stride, max(H, W))  # with a larger one there is a single window, too
     s.P, s.H, s.W, s.kh, s.kw, s.stride = P, H, W, kh, kw, stride
     s.OH, s.OW = (H - kh) // stride + 1, (W - kw) // stride + 1
+    s.watch = NULL  # each call's own: a kernel sets it
     return s
 
 

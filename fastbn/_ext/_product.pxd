@@ -18,6 +18,7 @@ from ._frames cimport (
     BLOCK, Cut, Phase, Product, RUNS, Run, all_inside, copy_frame, cut_product, lanes, list_runs,
     next_phase, pack_filters, pack_rows, place_offsets,
 )
+from ._interrupt cimport Watch, stopped
 from ._tile cimport (
     DEPTH, FB_BYTES, MR, PIXELS_MAX, Split, THIN, TILE_MAX, WIDE, collect, first_row, split_rows,
     tile,
@@ -33,9 +34,10 @@ cdef enum:
 
 cdef inline Product forward_product(
     Py_ssize_t N, Py_ssize_t C, Py_ssize_t H, Py_ssize_t W, Py_ssize_t F, Py_ssize_t kh,
-    Py_ssize_t kw, Py_ssize_t pad, Py_ssize_t stride
+    Py_ssize_t kw, Py_ssize_t pad, Py_ssize_t stride, Watch *watch
 ) noexcept nogil:
     cdef Product s
+    s.watch = watch
     s.N, s.C, s.H, s.W, s.F, s.kh, s.kw = N, C, H, W, F, kh, kw
     s.stride, s.top, s.left, s.turned = stride, pad, pad, False
     s.OH = (H + 2 * pad - kh) // stride + 1
@@ -53,7 +55,7 @@ cdef inline Product forward_product(
 cdef inline Product turned_product(const Product *s) noexcept nogil:
     """dx out of dout. Of its rows m, padding included, row m * stride + a is phase a's row m; the
     grid begins with the first m that is inside for any a."""
-    cdef Product d
+    cdef Product d = s[0]
     cdef Py_ssize_t above = max(<Py_ssize_t>0, s.top - min(s.stride, s.kh) + s.stride) // s.stride
     cdef Py_ssize_t before = max(<Py_ssize_t>0, s.left - min(s.stride, s.kw) + s.stride) // s.stride
     d.N, d.C, d.H, d.W, d.F, d.kh, d.kw = s.N, s.F, s.OH, s.OW, s.C, s.kh, s.kw
@@ -191,6 +193,8 @@ cdef inline void block_tiles(
     cdef bint straight, fresh = True
     cdef Split split = split_filters(s)
     while tile_first < tile_last:
+        if stopped(s.watch):
+            return
         tile_stop = min(tile_last, tile_first + some)
         vector = 0
         while vector < vectors:
@@ -328,6 +332,8 @@ cdef inline void _product_task(
         copy_frame(x, s, cut, n, images, c, channels, top, lines, left, mine)
         phase.a = -1
         while next_phase(s, &phase):
+            if stopped(s.watch):
+                return
             if s.step > 1:
                 to = sheets + (phase.a * min(s.step, s.kw) + phase.b) * s.F * sheet
             full = channels * phase.kh * phase.kw
@@ -368,7 +374,7 @@ cdef inline void _pack_task(
         places = phase.kh * phase.kw
         pack_filters(w + f * row + c * channel + phase.a * s.kw + phase.b, min(last, s.F) - f, row,
                      channels, channel, phase.kh, s.step * s.kw, phase.kw, s.step, last - f,
-                     packed + split.rows * (s.C * phase.before + c * places)
+                     s.watch, packed + split.rows * (s.C * phase.before + c * places)
                      + f * channels * places)
 
 
@@ -425,10 +431,13 @@ cdef inline void direct(
         place_offsets(s, &cut, &phase, offset + cut.chunk * phase.before)
     chunks = (s.C + cut.chunk - 1) // cut.chunk
     for task in prange(chunks * split.tiles, schedule="static", num_threads=num_threads):
-        _pack_task(w, s, task // split.tiles * cut.chunk, cut.chunk, task % split.tiles, shared)
+        if not stopped(s.watch):
+            _pack_task(w, s, task // split.tiles * cut.chunk, cut.chunk, task % split.tiles, shared)
     if cut.blocks < TASKS:
         parts = min(split.tiles, TASKS // cut.blocks)
     for task in prange(cut.blocks * parts, schedule="static", num_threads=num_threads):
+        if stopped(s.watch):
+            continue
         _product_task(x, <const floating *>shared, <const floating *>bias, s, &cut,
                       <const Py_ssize_t *>offset, <const Py_ssize_t *>iota, task // parts,
                       task % parts, parts, out, rectified, threads + threadid() * size)

@@ -15,6 +15,7 @@ factor, and nothing like E[x^2] - E[x]^2 is ever formed.
 """
 from cython cimport floating
 
+from ._interrupt cimport Watch, pause
 from ._stream cimport Line
 
 cdef extern from "_lanes.h" nogil:
@@ -82,13 +83,15 @@ cdef inline void add_wide_products(
 
 cdef inline void add_products(
     const floating *d, const floating *w, const floating *x, Py_ssize_t n, floating k,
-    double *total, double *dot
+    Watch *watch, double *total, double *dot
 ) noexcept nogil:
     """Add sum(d * w) to *total and sum(d * w * (x - k)) to *dot; w NULL is 1."""
     cdef Py_ssize_t size
     cdef floating sum, product
     while n > 0:
         size = min(<Py_ssize_t>BLOCK, n)
+        if pause(watch, n, size):
+            return
         if floating is float:
             if w != NULL:
                 product = fb_weighted_f(d, w, x, size, k, &sum)
@@ -182,13 +185,17 @@ cdef inline floating beginning(const floating *x, Py_ssize_t n) noexcept nogil:
     return block_sum(x, <Py_ssize_t>FIRST) * <floating>(1.0 / FIRST)
 
 
-cdef inline void add_moments(Moments *into, const floating *x, Py_ssize_t n) noexcept nogil:
+cdef inline void add_moments(
+    Moments *into, const floating *x, Py_ssize_t n, Watch *watch
+) noexcept nogil:
     """Merge the moments of a contiguous run into *into."""
     cdef Py_ssize_t size
     cdef floating k, sum, squares
     cdef double inverse
     while n > 0:
         size = min(<Py_ssize_t>BLOCK, n)
+        if pause(watch, n, size):
+            return
         inverse = 1.0 / size
         k = <floating>into.mean if into.count >= FIRST else beginning(x, size)
         squares = block_squares(x, size, k, &sum)
@@ -242,7 +249,7 @@ cdef inline void _row_squares(
 
 
 cdef inline void add_column_moments(
-    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width,
+    const floating *x, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t width, Watch *watch,
     double *mean, double *m2
 ) noexcept nogil:
     """add_moments for `width` neighbouring columns at once, from nothing: mean and m2 are set."""
@@ -260,6 +267,8 @@ cdef inline void add_column_moments(
         m2[c] = 0
     while rows > 0:
         size = min(<Py_ssize_t>STRIP, rows)
+        if pause(watch, rows * width, size * width):
+            return
         if count == 0:
             _row_sums(x, min(<Py_ssize_t>FIRST_ROWS, size), stride, width, k)
             for c in range(width):
@@ -317,12 +326,14 @@ cdef inline void row_products(
             dots[c] += dout[n * dout_stride + c] * (x[n * stride + c] - k[c])
 
 
-cdef inline double wide_sum(const floating *x, Py_ssize_t n) noexcept nogil:
+cdef inline double wide_sum(const floating *x, Py_ssize_t n, Watch *watch) noexcept nogil:
     """Sum of a contiguous run, carried in double from block to block."""
     cdef Py_ssize_t size
     cdef double total = 0
     while n > 0:
         size = min(<Py_ssize_t>BLOCK, n)
+        if pause(watch, n, size):
+            return 0
         total += block_sum(x, size)
         x += size
         n -= size

@@ -4,6 +4,7 @@ from cython.parallel cimport prange
 from numpy cimport ndarray
 
 from ._arrays cimport data, single
+from ._interrupt cimport Watch, begin, finish, stopped
 from ._stream cimport Chunk, chunk_done, chunk_size, chunk_start, stream_end
 
 cdef enum:
@@ -55,11 +56,14 @@ cdef int _forward(
     cdef const floating *x0 = <const floating *>data(x, sizeof(floating), n)
     cdef floating *out0 = <floating *>data(out, sizeof(floating), n)
     cdef Py_ssize_t task
+    cdef Watch watch
+    begin(&watch)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
-        _forward_task(x0 + task * TASK, min(<Py_ssize_t>TASK, n - task * TASK), streaming,
-                      out0 + task * TASK)
-    return 0
+        if not stopped(&watch):
+            _forward_task(x0 + task * TASK, min(<Py_ssize_t>TASK, n - task * TASK), streaming,
+                          out0 + task * TASK)
+    return finish(&watch)
 
 
 cdef int _backward(
@@ -70,11 +74,14 @@ cdef int _backward(
     cdef const floating *x0 = <const floating *>data(x, sizeof(floating), n)
     cdef floating *dx0 = <floating *>data(dx, sizeof(floating), n)
     cdef Py_ssize_t task
+    cdef Watch watch
+    begin(&watch)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
-        _backward_task(dout0 + task * TASK, x0 + task * TASK,
-                       min(<Py_ssize_t>TASK, n - task * TASK), streaming, dx0 + task * TASK)
-    return 0
+        if not stopped(&watch):
+            _backward_task(dout0 + task * TASK, x0 + task * TASK,
+                           min(<Py_ssize_t>TASK, n - task * TASK), streaming, dx0 + task * TASK)
+    return finish(&watch)
 
 
 def forward(ndarray x not None, Py_ssize_t n, bint streaming, ndarray out not None,

@@ -8,6 +8,10 @@ cdef extern from *:
     #else
       #define FASTBN_OPENMP 0
       static int omp_get_max_threads(void) { return 1; }
+      static int omp_get_thread_limit(void) { return 1; }
+      static int omp_get_active_level(void) { return 0; }
+      static int omp_get_max_active_levels(void) { return 1; }
+      static int omp_get_num_procs(void) { return 1; }
     #endif
 
     /* Feature names, not "x86-64-v3": older compilers know only these. */
@@ -50,6 +54,10 @@ cdef extern from *:
     const char *FASTBN_BUILDTYPE
     int FASTBN_OPENMP
     int omp_get_max_threads() nogil
+    int omp_get_thread_limit() nogil
+    int omp_get_active_level() nogil
+    int omp_get_max_active_levels() nogil
+    int omp_get_num_procs() nogil
     int fastbn_cpu_level() nogil
     long fastbn_last_cache() nogil
 
@@ -82,3 +90,18 @@ last_cache = _last_cache()
 def openmp_limit():
     """Threads that OpenMP grants the calling Python thread now (threadpoolctl sets this)."""
     return omp_get_max_threads()
+
+
+def openmp_most():
+    """Threads that a parallel region begun here and now gets at most, whatever is asked for.
+
+    1 within somebody else's, unless regions may be nested (OMP_MAX_ACTIVE_LEVELS).
+    """
+    if omp_get_active_level() >= omp_get_max_active_levels():
+        return 1
+    return omp_get_thread_limit()
+
+
+def processors():
+    """Cores that the calling thread may use now."""
+    return omp_get_num_procs()

@@ -1,7 +1,7 @@
 """Writing a result either into the caches or past them: one loop for both.
 
     while n > 0:
-        size = chunk_size(out, n, streaming)      # all of n if not streaming
+        size = chunk_size(out, n, streaming)      # up to PIECE of n if not streaming
         to = chunk_start(&chunk, out, streaming)  # out itself if not streaming
         ... to[0:size] = ...
         chunk_done(out, to, size, streaming)
@@ -13,6 +13,8 @@ Streaming pays for results that will not be in the last cache when they are want
 (fastbn/_memory.py). The numbers are the same either way.
 """
 from cython cimport floating
+
+from ._interrupt cimport PIECE
 
 cdef extern from "_stream.h":
     ctypedef union Chunk "fastbn_chunk":
@@ -32,7 +34,7 @@ cdef inline Py_ssize_t chunk_size(
 ) noexcept nogil:
     """Numbers of the next chunk; the first is shorter, so that those after it begin on a line."""
     if not streaming:
-        return n
+        return min(n, <Py_ssize_t>PIECE)
     return min(n, <Py_ssize_t>((sizeof(Chunk) - (<size_t>out & 63)) // sizeof(floating)))
 
 

@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset
 from ._field cimport (
     BLOCK, Field, add_run, fetch, first_window, padded, parts_of, places_beyond, put, stop_window,
 )
+from ._interrupt cimport stopped
 from ._stream cimport prefetch, stream_end
 
 cdef enum:
@@ -262,6 +263,8 @@ cdef inline void im2col_items(
             last = y
         for i in range(f.kh):
             for j in range(f.kw):
+                if stopped(f.watch):
+                    return
                 for oy in range(top, top + rows):
                     y = oy * f.stride - f.pad + i
                     run = work + lay.zeros
@@ -308,6 +311,8 @@ cdef inline void col2im_items(
         memset(work, 0, lay.zeros * sizeof(floating))
         for i in range(f.kh):
             for j in range(f.kw):
+                if stopped(f.watch):
+                    return
                 low = max(first, j // f.stride)
                 high = min(first + across, j // f.stride + f.OW)
                 for oy in range(first_window(i - f.pad - top, f.stride),

@@ -17,6 +17,7 @@ from libc.string cimport memset
 from ._frames cimport (
     Cut, Phase, Product, RUNS, Run, copy_frame, cut_product, list_runs, next_phase, place_offsets,
 )
+from ._interrupt cimport stopped
 from ._product cimport (
     Sizes, block_tiles, lined_up, packing_pays, panels_size, rectify, split_filters, vectors_of,
 )
@@ -138,6 +139,8 @@ cdef inline float _strips_task(
     cdef float finite = 0
     list_runs(cut, images, lines, columns, lines * columns, columns, runs)
     while c < s.C:
+        if stopped(s.watch):
+            return 0
         channels = min(cut.chunk, s.C - c)
         # In the order of the frames, since whole vectors run over into the next row.
         for i in range(images):
@@ -194,7 +197,8 @@ cdef inline bint winograd(
     next_phase(&strips.flat, &phase)
     place_offsets(&strips.flat, &strips.cut, &phase, offset)
     for task in prange(chunks * split.tiles, schedule="static", num_threads=num_threads):
-        _pack_strips(w, s, task // split.tiles * chunk, chunk, task % split.tiles, shared)
+        if not stopped(s.watch):
+            _pack_strips(w, s, task // split.tiles * chunk, chunk, task % split.tiles, shared)
     for task in prange(strips.cut.blocks, schedule="static", num_threads=num_threads):
         infinite += _strips_task(
             x, <const float *>shared, <const float *>bias, <const float *>zeros, s, &strips,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -42,7 +43,9 @@ def side_by_side(
         for batch in _batches(calls, joblib.effective_n_jobs(n_jobs)):
             yield from parallel(batch)
         return
-    yield from parallel(calls)
+    with _interrupts_held():
+        results = parallel(calls)  # the workers start, and go on as they began
+    yield from results
 
 
 def _call(
@@ -60,6 +63,22 @@ def _call(
             return number, function(*arguments)
         finally:
             np.random.set_state(state)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits for the end of this; processes that start meanwhile are never reached by it.
+
+    A worker that imports what it needs would print a traceback before it comes to `_call`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts_to(parent: int) -> None:
@@ -88,11 +107,15 @@ def _joblib() -> Any:
 
 def progress_bar(total: int, done: int, unit: str, show: bool) -> Any:
     """A tqdm bar with the time left, on stderr; one that does nothing if it is not to be shown."""
+    if not show:
+        # Not tqdm(disable=True): that takes a lock which it shares with forked processes, and one
+        # of them that is killed while it has it stops all the others.
+        return _NoBar()
     try:
         from tqdm import tqdm
     except ImportError:
         return _NoBar()
-    return tqdm(total=total, initial=done, unit=unit, disable=not show, leave=False)
+    return tqdm(total=total, initial=done, unit=unit, leave=False)
 
 
 class _NoBar:

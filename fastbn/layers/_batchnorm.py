@@ -123,10 +123,10 @@ def _forward(
         )
         _ext.batchnorm.normalize(*cut, stats, relu, streaming, out, num_threads)
         mean, var = mean.copy(), var.copy()
-    bn_param["running_mean"] = mean
-    bn_param["running_var"] = var
     if dtype is not x.dtype:
         out, x, gamma = _check.cast(dtype, out, x, gamma)
+    # Last, and both at once: an interrupt changes all or nothing.
+    bn_param.update(running_mean=mean, running_var=var)
     return out, BatchNormCache(x, gamma, stats, not train), beta
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ..typing import Array, Cache, DropoutParam
+
+_AT_ONCE = 1 << 24  # random numbers: a tenth of a second, more or less
 
 
 def _mode_of(dropout_param: Any) -> str:
@@ -91,7 +94,7 @@ def dropout_forward(
             ) from None
     if mode == "test":
         return np.asarray(x).astype(dtype, copy=False), (dropout_param, None)
-    uniform = np.asarray(np.random.rand(*x_.shape))
+    uniform = _uniform(x_.shape)
     keep = 1 - p if drops else p
     if drops:
         # The kernel keeps what is below `keep`. `uniform > p` and `uniform < 1 - p` are equally
@@ -102,6 +105,19 @@ def dropout_forward(
     size = x_.size
     _ext.dropout.forward(x_, uniform, size, keep, out, mask, threads_for(size))
     return _check.cast(dtype, out), (dropout_param, mask)
+
+
+def _uniform(shape: tuple[int, ...]) -> Array:
+    """``np.random.rand(*shape)``, drawn so many at a time that an interrupt need not wait long."""
+    size = math.prod(shape)
+    if size <= _AT_ONCE:
+        return np.asarray(np.random.rand(*shape))
+    uniform = np.empty(shape)
+    flat = uniform.reshape(size)
+    for start in range(0, size, _AT_ONCE):
+        part = flat[start : start + _AT_ONCE]
+        part[...] = np.random.rand(part.size)
+    return uniform
 
 
 def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:

@@ -1,0 +1,238 @@
+"""Ctrl-C in a long call is answered before its end, and changes nothing."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import children
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="interrupts of a terminal are POSIX's")
+
+EXT = Path(__file__).parents[1] / "fastbn" / "_ext"
+
+# Calls that would take many minutes, in some hundred megabytes. An interrupt that waited for their
+# end would come after the child's time is up.
+LONG = """
+import _thread, os, signal, sys, threading, time
+import numpy as np
+import fastbn
+from fastbn import layers
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+rng = np.random.default_rng(0)
+image, filters = rng.standard_normal((1, 16, 1200, 1200)), rng.standard_normal((16, 16, 301, 301))
+if DTYPE == "float32":
+    image, filters = image.astype("f"), filters.astype("f")
+bias, one = filters[:, 0, 0, 0], {"stride": 1, "pad": 0}
+upstream = np.ones((1, 16, 900, 900), image.dtype)
+plane = image[:, :1].repeat(3, axis=2)
+window = {"pool_height": 1500, "pool_width": 600, "stride": 1}
+rows, inner = rng.standard_normal((300, 4)), rng.standard_normal((4, 3))
+CALLS = {
+    "conv": lambda: layers.conv_forward_fast(image, filters, bias, one),
+    "dx": lambda: layers.conv_backward_fast(
+        upstream, (image, filters, bias, one)),
+    "pool": lambda: layers.max_pool_backward_naive(
+        np.ones((1, 1, 2101, 601), plane.dtype), (plane, window)),
+}
+call = CALLS[CALL]
+before = [a.tobytes() for a in (image, filters, bias, plane)], dict(one), dict(window)
+fastbn.set_num_threads(THREADS)
+fastbn.set_conv_algorithm("direct")
+small = layers.affine_forward(rows, inner, inner[0])[0].tobytes()
+running = threading.Event()
+
+def interrupt():
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+try:
+    call()
+    raise AssertionError("too fast to interrupt")
+except KeyboardInterrupt:
+    pass
+assert before == ([a.tobytes() for a in (image, filters, bias, plane)], one, window)
+assert fastbn.get_num_threads() == (THREADS if fastbn._ext.runtime.openmp else 1)
+assert fastbn.get_conv_algorithm() == "direct"
+assert layers.affine_forward(rows, inner, inner[0])[0].tobytes() == small
+corner = image[:, :, :40, :40].copy()
+expected = (corner[0, 3, 5:8, 6:9] * filters[0, 3, :3, :3]).sum()
+out, _ = layers.conv_forward_fast(
+    corner[:, 3:4], filters[:1, 3:4, :3, :3], np.zeros(1, image.dtype), one)
+assert abs(out[0, 0, 5, 6] - expected) < 1e-4
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("call", ["conv", "dx", "pool"])
+def test_long_calls(call, threads, dtype, tmp_path):
+    code = LONG.replace("CALLS[CALL]", f"CALLS[{call!r}]").replace("THREADS", str(threads))
+    children.run(code.replace("DTYPE", repr(dtype)), tmp_path, timeout=60)
+
+
+def test_every_parallel_loop_asks():
+    """What takes long enough to be interrupted only in memory that a test cannot have."""
+    for path in sorted(EXT.glob("*.p[yx][xd]")):
+        if path.stem in ("_interrupt", "_probe"):  # says how; measures for as long as it is told
+            continue
+        loops = re.split(r"\n *for \w+ in prange\(", path.read_text())[1:]
+        for loop in loops:
+            assert re.search(r"stopped|watch|first_of|_strips_task\(", loop[:900]), (
+                path.name,
+                loop[:900],
+            )
+
+
+# A handler that does not raise is run, and the call goes on; one that computes may do so.
+HANDLERS = """
+import signal
+import numpy as np
+from fastbn import layers
+import fastbn
+
+fastbn.set_num_threads(2)
+rng = np.random.default_rng(0)
+x, w = rng.standard_normal((2, 900, 900))
+small = x[:300, :300].copy()
+expected = layers.affine_forward(small, small, small[0])[0].tobytes()
+whole = layers.affine_forward(x, w, w[0])[0].tobytes()
+image, filters = rng.standard_normal((1, 8, 160, 160)), rng.standard_normal((8, 8, 61, 61))
+convolved = layers.conv_forward_fast(image, filters, filters[:, 0, 0, 0], {"stride": 1, "pad": 0})
+seen = []
+
+def handler(number, frame):
+    seen.append(layers.affine_forward(small, small, small[0])[0].tobytes() == expected)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+while len(seen) < 20:
+    out, _ = layers.conv_forward_fast(image, filters, filters[:, 0, 0, 0], {"stride": 1, "pad": 0})
+    assert out.tobytes() == convolved[0].tobytes()
+    assert layers.affine_forward(x, w, w[0])[0].tobytes() == whole
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+assert all(seen)
+
+class Stop(Exception):
+    pass
+
+def stop(number, frame):
+    raise Stop(number)
+
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    while True:
+        layers.conv_forward_fast(image, filters, filters[:, 0, 0, 0], {"stride": 1, "pad": 0})
+except Stop as error:
+    assert error.args == (signal.SIGALRM,)
+assert layers.affine_forward(x, w, w[0])[0].tobytes() == whole
+"""
+
+
+def test_handlers_of_other_signals(tmp_path):
+    children.run(HANDLERS, tmp_path)
+
+
+# Another Python thread is not where handlers run: its call goes on, and the process ends well.
+OTHER_THREAD = """
+import os, signal, threading, time
+import numpy as np
+from fastbn import layers
+
+rng = np.random.default_rng(0)
+image, filters = rng.standard_normal((1, 8, 160, 160)), rng.standard_normal((8, 8, 61, 61))
+one = {"stride": 1, "pad": 0}
+expected = layers.conv_forward_fast(image, filters, filters[:, 0, 0, 0], one)[0].tobytes()
+results = []
+
+def work():
+    for _ in range(3):
+        out, _ = layers.conv_forward_fast(image, filters, filters[:, 0, 0, 0], one)
+        results.append(out.tobytes() == expected)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+worker = threading.Thread(target=work)
+worker.start()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    worker.join()
+    raise AssertionError("not interrupted")
+except KeyboardInterrupt:
+    pass
+worker.join()
+assert results == [True] * 3
+threading.Thread(target=layers.conv_forward_fast, daemon=True, args=(
+    np.ones((1, 8, 900, 900)), np.ones((8, 8, 301, 301)), filters[:, 0, 0, 0], one)).start()
+time.sleep(0.3)                                # and the process ends inside it
+"""
+
+
+def test_a_call_in_another_thread_goes_on(tmp_path):
+    children.run(OTHER_THREAD, tmp_path)
+
+
+TRAINING = """
+import os, signal, sys, threading, time
+import numpy as np
+sys.path.insert(0, FOLDER)
+import kills
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.mkdir("whole")
+os.mkdir("run")
+kills.EPOCHS = 150
+kills.train("whole")
+interrupts = 0
+while True:
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()
+        kills.train("run")
+        timer.cancel()
+        break
+    except KeyboardInterrupt:
+        interrupts += 1
+        kills.check_training("run", "whole")
+        assert not kills.left_over("run")
+try:
+    timer.join()
+except KeyboardInterrupt:
+    pass
+assert interrupts and kills.check_training("run", "whole") == (True, 150)
+"""
+
+
+def test_interrupted_training_goes_on(tmp_path):
+    pytest.importorskip("joblib", reason="joblib, of the extra train, is absent")
+    children.run(TRAINING.replace("FOLDER", repr(str(Path(__file__).parent))), tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for workers in /proc")
+@pytest.mark.parametrize("backend", ["experiment"])
+def test_workers_that_are_being_started_say_nothing(backend, tmp_path):
+    pytest.importorskip("joblib", reason="joblib, of the extra train, is absent")
+    code = "import signal, sys; from fastbn.cli import main; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
+    command = [sys.executable, "-c", code, backend, "batch-size", "--out", "runs", "--jobs", "2"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        children_of = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and len(children_of.read_text().split()) < 2:
+            time.sleep(0.001)
+        os.killpg(process.pid, signal.SIGINT)  # as from a terminal: to all of them
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "fastbn: interrupted\n")
