@@ -28,7 +28,7 @@ cdef enum:
 
 cdef inline bint pause(Watch *watch, Py_ssize_t left, Py_ssize_t size) noexcept nogil:
     """stopped, asked only where `left` numbers become `left - size` across a multiple of PIECE."""
-    return (left ^ (left - size)) >> PIECE_BITS != 0 and stopped(watch)
+    return left > PIECE and (left ^ (left - size)) >> PIECE_BITS != 0 and stopped(watch)
 
 
 cdef inline bint stopped_at(Watch *watch, Py_ssize_t item) noexcept nogil:

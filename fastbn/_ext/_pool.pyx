@@ -26,7 +26,7 @@ cimport numpy as cnp
 from numpy cimport ndarray
 
 from ._arrays cimport data, numbers, scratch, single
-from ._interrupt cimport Watch, begin, finish, first_of, pause, stopped
+from ._interrupt cimport Watch, begin, finish, first_of, pause
 from ._stream cimport fastbn_stream, stream_end
 
 cdef enum:
@@ -413,7 +413,7 @@ cdef void _forward_planes(
     if places != NULL:
         p = first
         while p < last:
-            if stopped(s.watch):
+            if pause(s.watch, (last - p) * plane, min(lay.stack, last - p) * plane):
                 return
             _first_planes(x + p * plane, min(lay.stack, last - p), s, lay, out + p * windows,
                           places + p * windows, work)
