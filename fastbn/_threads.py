@@ -100,7 +100,7 @@ def _startable(count: int) -> int:
     OpenMP ends the process if the system refuses it a thread: for a limit on processes, or on
     memory. So before it is asked for more than ever before, as many are started here.
     """
-    count = min(count, _started.most)
+    count = max(1, min(count, _started.most))
     if count > _started.proven:
         _started.proven = _start(count - 1) + 1
         if _started.proven < count:
@@ -182,18 +182,30 @@ def get_num_threads() -> int:
     limit. So it does not cut down more threads than that, asked for by :func:`set_num_threads` or
     ``FASTBN_NUM_THREADS``.
     """
+    return _startable(_wanted())
+
+
+def _wanted() -> int:
     if _forked or not runtime.openmp:
         return 1
     num_threads = _requested or _from_user or min(_default, runtime.processors())
     limit = runtime.openmp_limit()
     if limit != _openmp_limit:
         num_threads = min(num_threads, limit)
-    return _startable(min(num_threads, runtime.openmp_most()))
+    return min(num_threads, runtime.openmp_most())
 
 
 def threads_for(work: int) -> int:
-    """Threads for a kernel that passes over `work` numbers: one where more would not pay."""
-    return 1 if work < SMALL else get_num_threads()
+    """Threads for a kernel that passes over `work` numbers: one where more would not pay.
+
+    What other Python threads' calls have taken is not given twice: each has a pool of OpenMP's
+    threads of its own, and together they would be more than there are cores. Nor is a pool made
+    for a thread that never finds a core free.
+    """
+    if work < SMALL:
+        return 1
+    num_threads = _wanted()
+    return _startable(num_threads - runtime.busy()) if num_threads > 1 else 1
 
 
 def _after_fork_in_child() -> None:

@@ -133,7 +133,6 @@ cdef int _matmul(
     cdef Py_ssize_t tall = MC, wide = NC, across, task, i, j
     cdef Watch watch
     cdef Steps steps = _steps(K, bias is not None, &watch)
-    begin(&watch)
     if bias is not None:
         bias0 = <const floating *>data(bias, itemsize, N)
     while (M + tall - 1) // tall * ((N + wide - 1) // wide) < TASKS and wide > NC // 8:
@@ -144,6 +143,7 @@ cdef int _matmul(
     # As even as can be.
     tall = (M + (M + tall - 1) // tall - 1) // ((M + tall - 1) // tall)
     across = (N + wide - 1) // wide
+    begin(&watch, num_threads)
     with nogil:
         for task in prange(steps.blocks * (padded // NR), schedule="static",
                            num_threads=num_threads):
@@ -196,7 +196,7 @@ cdef int _column_sums(floating _, ndarray x, ndarray out, int num_threads) excep
     cdef const floating *x0 = <const floating *>data(x, sizeof(floating), N * D)
     cdef floating *out0 = <floating *>data(out, sizeof(floating), D)
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for task in prange((D + COLUMNS - 1) // COLUMNS, nogil=True, schedule="static",
                        num_threads=num_threads):
         if not stopped(&watch):

@@ -519,7 +519,7 @@ cdef int _forward(
     cdef double *partial0 = <double *>data(partial, 8, 2 * cut.parts * cut.C)
     cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     cut.watch = &watch
     with nogil:
         for worker in prange(num_threads, schedule="static", num_threads=num_threads):
@@ -547,7 +547,7 @@ cdef int _normalize_only(
     cdef double *stats0 = <double *>data(stats, 8, 2 * cut.C)
     cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     cut.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         _forward_tasks(x0, cut, first_of(tasks, worker, num_threads),
@@ -573,7 +573,7 @@ cdef int _backward(
     cdef double *partial0 = <double *>data(partial, 8, 2 * cut.parts * cut.C)
     cdef Py_ssize_t tasks = cut.parts * cut.blocks, worker
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     cut.watch = &watch
     with nogil:
         for worker in prange(num_threads, schedule="static", num_threads=num_threads):

@@ -304,7 +304,6 @@ cdef int _forward(
     cdef Product s
     cdef Sizes sizes = _forward_sizes(x, w, pad, stride, way)
     cdef Watch watch
-    begin(&watch)
     _product_of(x, w, pad, stride, &watch, &s)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.N * s.C * s.H * s.W)
     cdef const floating *w0 = <const floating *>data(w, itemsize, s.F * s.K)
@@ -315,6 +314,7 @@ cdef int _forward(
         rectified0 = <floating *>data(rectified, itemsize, s.N * s.F * s.P)
     cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
     cdef floating *shared = <floating *>(offset + lined_up(sizes.offsets))
+    begin(&watch, num_threads)
     with nogil:
         _product(x0, w0, b0, &s, way, out0, rectified0, shared, offset,
                  shared + lined_up(sizes.shared), num_threads)
@@ -381,7 +381,6 @@ cdef int _backward(
     cdef Sizes sizes = _backward_sizes(x, w, pad, stride, way)
     cdef Py_ssize_t f
     cdef Watch watch
-    begin(&watch)
     _product_of(x, w, pad, stride, &watch, &s)
     cdef const floating *dout0 = <const floating *>data(dout, itemsize, s.N * s.F * s.P)
     cdef const floating *x0 = <const floating *>data(x, itemsize, s.N * s.C * s.H * s.W)
@@ -393,6 +392,7 @@ cdef int _backward(
     cdef Py_ssize_t *offset = <Py_ssize_t *>lined(room, _bytes(&sizes, itemsize, num_threads))
     cdef floating *shared = <floating *>(offset + lined_up(sizes.offsets))
     cdef floating *threads = shared + lined_up(sizes.shared)
+    begin(&watch, num_threads)
     with nogil:
         for f in prange(s.F, schedule="static", num_threads=num_threads):
             if stopped_at(&watch, f):

@@ -57,7 +57,7 @@ cdef int _forward(
     cdef floating *mask0 = <floating *>data(mask, sizeof(floating), n)
     cdef Py_ssize_t task, at
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
         at = task * TASK
@@ -76,7 +76,7 @@ cdef int _backward(
     cdef floating *dx0 = <floating *>data(dx, sizeof(floating), n)
     cdef Py_ssize_t task, at
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
         at = task * TASK

@@ -99,7 +99,7 @@ cdef int _forward(
     cdef double *mean = <double *>data(stats, 8, 2 * N * G)
     cdef Py_ssize_t channels = C // G, row, c
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for row in prange(N * G, nogil=True, schedule="static", num_threads=num_threads):
         if stopped_at(&watch, row):
             continue
@@ -127,7 +127,7 @@ cdef int _backward(
     cdef double *total = partial0 + N * 2 * C
     cdef Py_ssize_t channels = C // G, row, n, c
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     with nogil:
         for row in prange(N * G, schedule="static", num_threads=num_threads):
             if stopped_at(&watch, row):

@@ -34,7 +34,7 @@ cdef int _im2col(
         cols, itemsize, f.C * f.kh * f.kw * f.OH * f.OW * f.N)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         im2col_items(x0, &f, &lay, first_of(items, worker, num_threads),
@@ -54,7 +54,7 @@ cdef int _col2im(
     cdef floating *x0 = <floating *>data(x, itemsize, f.N * f.C * f.H * f.W)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         col2im_items(cols0, &f, &lay, first_of(items, worker, num_threads),
@@ -73,7 +73,7 @@ cdef int _im2col_6d(
         cols, itemsize, f.C * f.kh * f.kw * f.OH * f.OW * f.N)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         im2col_6d_items(x0, &f, &lay, first_of(items, worker, num_threads),
@@ -93,7 +93,7 @@ cdef int _col2im_6d(
     cdef floating *x0 = <floating *>data(x, itemsize, f.N * f.C * f.H * f.W)
     cdef floating *work0 = <floating *>scratch(work, itemsize, num_threads * lay.total)
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     f.watch = &watch
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         col2im_6d_items(cols0, &f, &lay, first_of(items, worker, num_threads),

@@ -16,44 +16,65 @@
 
 #define FASTBN_INTERVAL 200 /* milliseconds */
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__)
 #define FASTBN_GET(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define FASTBN_SET(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
-#else
-#define FASTBN_GET(x) (*(volatile int *)&(x))
-#define FASTBN_SET(x, value) (*(volatile int *)&(x) = (value))
+#define FASTBN_ADD(p, n) __atomic_fetch_add(p, n, __ATOMIC_RELAXED)
+#define FASTBN_KNOWN(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define FASTBN_TELL(x) __atomic_store_n(&(x), 1, __ATOMIC_RELEASE)
+#else /* MSVC, where volatile is both */
+#define FASTBN_GET(x) (x)
+#define FASTBN_SET(x, value) ((x) = (value))
+#define FASTBN_ADD(p, n) InterlockedExchangeAdd((volatile LONG *)(p), n)
+#define FASTBN_KNOWN(x) FASTBN_GET(x)
+#define FASTBN_TELL(x) FASTBN_SET(x, 1)
 #endif
 
 /* Of one call. All its threads look at `stop`; the thread that made the call asks Python. */
 typedef struct {
-  int stop;
+  volatile int stop;
+  int threads;
   int asks;       /* handlers run in Python's main thread alone, so others need not ask */
   long long next; /* when to ask, in milliseconds; 0 before the first look at the clock */
 } fastbn_watch;
 
-/* Whether this is Python's main thread, or was when it was first asked: after a fork in another
-   thread it is none, and an interrupt waits. */
-static int fastbn_in_main_thread(void) {
-  static int known;
-  static unsigned long ident;
-  if (!FASTBN_GET(known)) {
+/* Python's main thread, or what it was when first asked: after a fork in another thread that is
+   none, and an interrupt waits. And the number of threads at work in all calls, which all modules
+   share: fastbn._ext._runtime has it. */
+static volatile unsigned long fastbn_main;
+static int *volatile fastbn_busy;
+
+static void fastbn_look_up(void) {
+  static volatile int known;
+  static int alone;
+  if (!FASTBN_KNOWN(known)) {
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
     PyObject *number = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
-    ident = number ? PyLong_AsUnsignedLong(number) : 0;
+    int *busy = (int *)PyCapsule_Import("fastbn._ext._runtime.busy_threads", 0);
+    FASTBN_SET(fastbn_main, number ? PyLong_AsUnsignedLong(number) : 0);
+    FASTBN_SET(fastbn_busy, busy ? busy : &alone);
     Py_XDECREF(number);
     Py_XDECREF(thread);
     Py_XDECREF(threading);
     PyErr_Clear();
-    FASTBN_SET(known, 1);
+    FASTBN_TELL(known);
   }
-  return PyThread_get_thread_ident() == ident;
 }
 
-static inline void fastbn_begin(fastbn_watch *watch) {
+/* With the GIL, after all that can raise. */
+static inline void fastbn_begin(fastbn_watch *watch, int num_threads) {
+  fastbn_look_up();
   watch->stop = 0;
-  watch->asks = fastbn_in_main_thread();
+  watch->threads = num_threads;
+  watch->asks = PyThread_get_thread_ident() == FASTBN_GET(fastbn_main);
   watch->next = 0;
+  FASTBN_ADD(FASTBN_GET(fastbn_busy), num_threads);
+}
+
+static inline int fastbn_end(fastbn_watch *watch) {
+  FASTBN_ADD(FASTBN_GET(fastbn_busy), -watch->threads);
+  return watch->stop;
 }
 
 static inline int fastbn_given_up(fastbn_watch *watch) { return FASTBN_GET(watch->stop); }

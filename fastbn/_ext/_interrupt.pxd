@@ -1,7 +1,7 @@
 """Ctrl-C in a long call: every kernel asks, between pieces of work, whether to give up.
 
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)       # when nothing can raise any more
     for task in prange(..., nogil=True, ...):
         if not stopped(&watch):
             ...
@@ -16,7 +16,8 @@ written is its own, and is dropped with the exception.
 cdef extern from "_interrupt.h" nogil:
     ctypedef struct Watch "fastbn_watch":
         int stop
-    void begin "fastbn_begin"(Watch *watch)
+    void begin "fastbn_begin"(Watch *watch, int num_threads)
+    int end "fastbn_end"(Watch *watch)
     bint given_up "fastbn_given_up"(Watch *watch)   # does not ask
     bint stopped "fastbn_stopped"(Watch *watch)
 
@@ -42,5 +43,5 @@ cdef inline Py_ssize_t first_of(Py_ssize_t items, Py_ssize_t worker, int workers
     return (items * worker + workers - 1) // workers
 
 
-cdef inline int finish(const Watch *watch) except -1:
-    return -1 if watch.stop else 0
+cdef inline int finish(Watch *watch) except -1:
+    return -1 if end(watch) else 0

@@ -256,7 +256,7 @@ cdef int _forward(
     cdef double *mean = <double *>data(stats, 8, 2 * N)
     cdef Py_ssize_t rows = max(<Py_ssize_t>1, min(<Py_ssize_t>ROWS, NUMBERS // D)), task
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for task in prange((N + rows - 1) // rows, nogil=True, schedule="static",
                        num_threads=num_threads):
         if stopped_at(&watch, task):
@@ -286,7 +286,7 @@ cdef int _backward(
     cdef floating *scratch0 = <floating *>data(scratch, itemsize, num_threads * size)
     cdef Py_ssize_t chunk, start, d
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     with nogil:
         for chunk in prange(chunks, schedule="static", num_threads=num_threads):
             start = N * chunk // chunks

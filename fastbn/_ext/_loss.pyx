@@ -134,7 +134,7 @@ cdef double _rows(
     cdef double per_row = 1.0 / N, total = 0
     cdef Py_ssize_t n
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     with nogil:
         for n in prange(N, schedule="static", num_threads=num_threads):
             if stopped_at(&watch, n):

@@ -468,10 +468,10 @@ cdef int _forward(
     cdef unsigned char *places0 = NULL
     cdef Py_ssize_t worker
     cdef Watch watch
-    begin(&watch)
     s.watch = &watch
     if places is not None:
         places0 = <unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
+    begin(&watch, num_threads)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         _forward_planes(x0, s, lay, first_of(s.P, worker, num_threads),
                         first_of(s.P, worker + 1, num_threads), out0, places0,
@@ -492,10 +492,10 @@ cdef int _backward(
     cdef const unsigned char *places0 = NULL
     cdef Py_ssize_t worker
     cdef Watch watch
-    begin(&watch)
     s.watch = &watch
     if places is not None:
         places0 = <const unsigned char *>numbers(places, cnp.NPY_UINT8, s.P * s.OH * s.OW)
+    begin(&watch, num_threads)
     for worker in prange(num_threads, nogil=True, schedule="static", num_threads=num_threads):
         _backward_planes(dout0, x0, places0, s, first_of(s.P, worker, num_threads),
                          first_of(s.P, worker + 1, num_threads), shared, streaming, dx0,

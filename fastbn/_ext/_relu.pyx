@@ -57,7 +57,7 @@ cdef int _forward(
     cdef floating *out0 = <floating *>data(out, sizeof(floating), n)
     cdef Py_ssize_t task
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
         if not stopped(&watch):
@@ -75,7 +75,7 @@ cdef int _backward(
     cdef floating *dx0 = <floating *>data(dx, sizeof(floating), n)
     cdef Py_ssize_t task
     cdef Watch watch
-    begin(&watch)
+    begin(&watch, num_threads)
     for task in prange((n + TASK - 1) // TASK, nogil=True, schedule="static",
                        num_threads=num_threads):
         if not stopped(&watch):

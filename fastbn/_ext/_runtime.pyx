@@ -1,5 +1,7 @@
 """What this build and this machine are: compiler, CPU levels, OpenMP. The only place that asks."""
 
+from cpython.pycapsule cimport PyCapsule_New
+
 cdef extern from *:
     """
     #ifdef _OPENMP
@@ -13,6 +15,14 @@ cdef extern from *:
       static int omp_get_max_active_levels(void) { return 1; }
       static int omp_get_num_procs(void) { return 1; }
     #endif
+
+    static int fastbn_read(int *p) {
+    #if defined(__GNUC__) || defined(__clang__)
+      return __atomic_load_n(p, __ATOMIC_RELAXED);
+    #else
+      return *(volatile int *)p;
+    #endif
+    }
 
     /* Feature names, not "x86-64-v3": older compilers know only these. */
     static int fastbn_cpu_level(void) {
@@ -58,6 +68,7 @@ cdef extern from *:
     int omp_get_active_level() nogil
     int omp_get_max_active_levels() nogil
     int omp_get_num_procs() nogil
+    int fastbn_read(int *p) nogil
     int fastbn_cpu_level() nogil
     long fastbn_last_cache() nogil
 
@@ -85,6 +96,15 @@ def _last_cache():
 
 
 last_cache = _last_cache()
+
+
+cdef int _busy = 0  # _interrupt.h counts
+busy_threads = PyCapsule_New(&_busy, "fastbn._ext._runtime.busy_threads", NULL)
+
+
+def busy():
+    """Threads at work in all calls of kernels that run now."""
+    return fastbn_read(&_busy)
 
 
 def openmp_limit():
