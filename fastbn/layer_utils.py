@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import layers
+from . import _check, layers
 from .fast_layers import *
 from .layers import *
 from .layers import (
@@ -160,8 +160,10 @@ def affine_bn_relu_forward(
     array([1., 1.])
     """
     out, fc_cache = affine_forward(x, w, b)
-    out, (bn_cache, relu_cache) = _fused.batchnorm_relu_forward(out, gamma, beta, bn_param)
-    return out, (fc_cache, bn_cache, relu_cache)
+    out, caches, statistics = _fused.batchnorm_relu_forward(out, gamma, beta, bn_param)
+    result = out, (fc_cache, *caches)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def affine_bn_relu_backward(
@@ -402,8 +404,10 @@ def conv_bn_relu_forward(
     >>> dx, dw, db, dgamma, dbeta = conv_bn_relu_backward(np.ones_like(out), cache)
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
-    out, (bn_cache, relu_cache) = _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param)
-    return out, (conv_cache, bn_cache, relu_cache)
+    out, caches, statistics = _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param)
+    result = out, (conv_cache, *caches)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def conv_bn_relu_backward(

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from ..typing import Array, Cache
 
 
-def batchnorm_relu_forward(x: Any, gamma: Any, beta: Any, bn_param: Any) -> tuple[Array, Cache]:
-    """out, (bn_cache, relu_cache)"""
+def batchnorm_relu_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: Any
+) -> tuple[Array, Cache, dict[str, Array]]:
+    """out, (bn_cache, relu_cache), running statistics that bn_param is to hold"""
     return _batchnorm_forward(x, gamma, beta, bn_param, 2)
 
 
@@ -41,10 +43,10 @@ def batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Arra
 
 def spatial_batchnorm_relu_forward(
     x: Any, gamma: Any, beta: Any, bn_param: Any
-) -> tuple[Array, Cache]:
-    """out, (bn_cache, relu_cache)"""
-    out, (cache, relu_cache) = _batchnorm_forward(x, gamma, beta, bn_param, 4)
-    return out, ((cache, out.shape), relu_cache)
+) -> tuple[Array, Cache, dict[str, Array]]:
+    """out, (bn_cache, relu_cache), running statistics that bn_param is to hold"""
+    out, (cache, relu_cache), statistics = _batchnorm_forward(x, gamma, beta, bn_param, 4)
+    return out, ((cache, out.shape), relu_cache), statistics
 
 
 def spatial_batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
@@ -130,18 +132,18 @@ def _pooled(dout: Any, pool_cache: Cache) -> Any:
 
 def _batchnorm_forward(
     x: Any, gamma: Any, beta: Any, bn_param: Any, axes: int
-) -> tuple[Array, Cache]:
+) -> tuple[Array, Cache, dict[str, Array]]:
     if not _fusible(x, gamma, beta):
-        out, cache, _ = _batchnorm._forward(x, gamma, beta, bn_param, axes)
+        out, cache, _, statistics = _batchnorm._forward(x, gamma, beta, bn_param, axes)
         out, relu_cache = relu_forward(out)
-        return out, (cache, relu_cache)
-    out, cache, beta = _batchnorm._forward(x, gamma, beta, bn_param, axes, relu=True)
+        return out, (cache, relu_cache), statistics
+    out, cache, beta, statistics = _batchnorm._forward(x, gamma, beta, bn_param, axes, relu=True)
     gamma, beta = cache.gamma.copy(), beta.copy()
 
     def output() -> Array:
         return _batchnorm._output(cache._replace(gamma=gamma), beta)
 
-    return out, (cache, LazyArray(output, (gamma, beta)))
+    return out, (cache, LazyArray(output, (gamma, beta))), statistics
 
 
 def _batchnorm_backward(
