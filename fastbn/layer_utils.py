@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import _check, layers
+from . import layers
 from .fast_layers import *
 from .layers import *
 from .layers import (
@@ -160,10 +160,7 @@ def affine_bn_relu_forward(
     array([1., 1.])
     """
     out, fc_cache = affine_forward(x, w, b)
-    out, caches, statistics = _fused.batchnorm_relu_forward(out, gamma, beta, bn_param)
-    result = out, (fc_cache, *caches)
-    _check.update(bn_param, statistics)
-    return result
+    return _fused.batchnorm_relu_forward(out, gamma, beta, bn_param, (fc_cache,))
 
 
 def affine_bn_relu_backward(
@@ -404,10 +401,7 @@ def conv_bn_relu_forward(
     >>> dx, dw, db, dgamma, dbeta = conv_bn_relu_backward(np.ones_like(out), cache)
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
-    out, caches, statistics = _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param)
-    result = out, (conv_cache, *caches)
-    _check.update(bn_param, statistics)
-    return result
+    return _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param, (conv_cache,))
 
 
 def conv_bn_relu_backward(

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
 
 def batchnorm_relu_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: Any
-) -> tuple[Array, Cache, dict[str, Array]]:
-    """out, (bn_cache, relu_cache), running statistics that bn_param is to hold"""
-    return _batchnorm_forward(x, gamma, beta, bn_param, 2)
+    x: Any, gamma: Any, beta: Any, bn_param: Any, before: Cache = ()
+) -> tuple[Array, Cache]:
+    """out, (*before, bn_cache, relu_cache); bn_param is written when all that is made"""
+    out, caches, statistics = _batchnorm_forward(x, gamma, beta, bn_param, 2)
+    result = out, (*before, *caches)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
@@ -42,11 +45,13 @@ def batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Arra
 
 
 def spatial_batchnorm_relu_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: Any
-) -> tuple[Array, Cache, dict[str, Array]]:
-    """out, (bn_cache, relu_cache), running statistics that bn_param is to hold"""
+    x: Any, gamma: Any, beta: Any, bn_param: Any, before: Cache = ()
+) -> tuple[Array, Cache]:
+    """out, (*before, bn_cache, relu_cache); bn_param is written when all that is made"""
     out, (cache, relu_cache), statistics = _batchnorm_forward(x, gamma, beta, bn_param, 4)
-    return out, ((cache, out.shape), relu_cache), statistics
+    result = out, (*before, (cache, out.shape), relu_cache)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def spatial_batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
