@@ -1,7 +1,8 @@
 """Argument checks of the public functions: one function and one message for each rule.
 
 Checks come first and change nothing. A message names the argument, the rule and the value got.
-Those of arrays are in layers/_check.py.
+Those of arrays are in layers/_check.py. What a function writes into a dict it got, running
+statistics say, it writes last, by `update`.
 """
 
 import math
@@ -88,3 +89,19 @@ def real(name: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number; got {value!r}") from None
+
+
+def update(params: Any, new: dict[str, Any]) -> None:
+    """``params.update(new)``, or nothing at all: a dict that grows may find no memory halfway."""
+    absent = object()
+    before = {name: params.get(name, absent) for name in new}
+    try:
+        for name, value in new.items():
+            params[name] = value
+    except BaseException:
+        for name, value in before.items():
+            if value is not absent:
+                params[name] = value
+            elif name in params:
+                del params[name]
+        raise

@@ -160,8 +160,7 @@ def affine_bn_relu_forward(
     array([1., 1.])
     """
     out, fc_cache = affine_forward(x, w, b)
-    out, (bn_cache, relu_cache) = _fused.batchnorm_relu_forward(out, gamma, beta, bn_param)
-    return out, (fc_cache, bn_cache, relu_cache)
+    return _fused.batchnorm_relu_forward(out, gamma, beta, bn_param, (fc_cache,))
 
 
 def affine_bn_relu_backward(
@@ -402,8 +401,7 @@ def conv_bn_relu_forward(
     >>> dx, dw, db, dgamma, dbeta = conv_bn_relu_backward(np.ones_like(out), cache)
     """
     out, conv_cache = conv_forward_fast(x, w, b, conv_param)
-    out, (bn_cache, relu_cache) = _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param)
-    return out, (conv_cache, bn_cache, relu_cache)
+    return _fused.spatial_batchnorm_relu_forward(out, gamma, beta, bn_param, (conv_cache,))
 
 
 def conv_bn_relu_backward(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import _check
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, ParamSpec, TypeVar
@@ -89,9 +91,11 @@ def sgd(
     if isinstance(w, np.ndarray) and not w.flags.writeable:
         raise ValueError("w must be writeable, since it is updated in place; it is read-only")
     dw, config, new = _prepare(w, dw, config, learning_rate=1e-2)
-    w -= _number(new, "learning_rate") * dw
-    config.update(new)
-    return w, config
+    step = _number(new, "learning_rate") * dw
+    result = w, config
+    _check.update(config, new)
+    w -= step
+    return result
 
 
 @_either_spelling
@@ -142,8 +146,9 @@ def sgd_momentum(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple
     velocity = _number(new, "momentum") * _state(new, "velocity", w)
     velocity = velocity - _number(new, "learning_rate") * dw
     next_w = w + velocity
-    config.update(new, velocity=velocity)
-    return next_w, config
+    result = next_w, config
+    _check.update(config, {**new, "velocity": velocity})
+    return result
 
 
 @_either_spelling
@@ -194,8 +199,9 @@ def rmsprop(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Arra
     cache = decay_rate * _state(new, "cache", w) + (1 - decay_rate) * dw**2
     step = _number(new, "learning_rate") * dw / (np.sqrt(cache) + _number(new, "epsilon"))
     next_w = w - step
-    config.update(new, cache=cache)
-    return next_w, config
+    result = next_w, config
+    _check.update(config, {**new, "cache": cache})
+    return result
 
 
 @_either_spelling
@@ -255,8 +261,9 @@ def adam(w: Array, dw: ArrayLike, config: Config | None = None) -> tuple[Array, 
     m_hat = m / (1 - beta1**t)
     v_hat = v / (1 - beta2**t)
     next_w = w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)
-    config.update(new, m=m, v=v, t=t)
-    return next_w, config
+    result = next_w, config
+    _check.update(config, {**new, "m": m, "v": v, "t": t})
+    return result
 
 
 def _prepare(

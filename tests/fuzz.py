@@ -19,10 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-ADDRESS_SPACE = 8 << 30  # what a call may map: more is a MemoryError
 
-
-def run_block(first, count, seconds, fault, what):
+def run_block(first, count, seconds, fault, what, address_space):
     """In a child: a line for every call, before it and after it."""
     import damaged_files
     import fuzzing
@@ -33,7 +31,8 @@ def run_block(first, count, seconds, fault, what):
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+        if address_space:
+            resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     except (ImportError, ValueError):
         pass
     _threads.SMALL = 0  # threads however little work there is
@@ -56,13 +55,14 @@ def run_block(first, count, seconds, fault, what):
             faulthandler.cancel_dump_traceback_later()
 
 
-def child(first, count, seconds, level, fault, what):
+def child(first, count, seconds, level, fault, what, address_space):
     """Outcomes and findings of a block; after a crash it goes on with the next seed."""
     outcomes, findings = collections.Counter(), []
     end = first + count
     while first < end:
         command = [sys.executable, __file__, "-", "--one", str(first), "--block", str(end - first)]
         options = ["--seconds", str(seconds), "--what", what]
+        options += ["--address-space", str(address_space)]
         options += ["--fault", fault] if fault else []
         done = subprocess.run(
             [*command, *options],
@@ -102,12 +102,19 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="longest call")
     parser.add_argument("--what", choices=("calls", "files"), default="calls")
+    parser.add_argument(
+        "--address-space",
+        type=int,
+        default=8 << 30,
+        metavar="BYTES",
+        help="more is a MemoryError; 0 for no limit, as sanitizers need (default: %(default)s)",
+    )
     parser.add_argument("--one", type=int, metavar="SEED", help="this seed only, here")
     parser.add_argument("--fault", default="", help="crash:SEED or hang:SEED, to test this script")
     args = parser.parse_args()
     if args.one is not None:
         count = args.block if str(args.state) == "-" else 1
-        run_block(args.one, count, args.seconds, args.fault, args.what)
+        run_block(args.one, count, args.seconds, args.fault, args.what, args.address_space)
         return 0
 
     from fastbn._atomic import atomic_write
@@ -122,14 +129,14 @@ def main():
         before, state["findings"] = state["findings"], []
         for finding in before:
             again = finding["seed"], 1, args.seconds, finding["level"], "", args.what
-            state["findings"] += child(*again)[1]
+            state["findings"] += child(*again, args.address_space)[1]
     todo = [n for n in range(0, args.seeds, args.block) if str(n) not in state["blocks"]]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         jobs = {}
         for first in todo:
             count = min(args.block, args.seeds - first)
             level = levels[first // args.block % len(levels)]
-            block = first, count, args.seconds, level, args.fault, args.what
+            block = first, count, args.seconds, level, args.fault, args.what, args.address_space
             jobs[pool.submit(child, *block)] = first, count
         for job in concurrent.futures.as_completed(jobs):
             outcomes, findings = job.result()

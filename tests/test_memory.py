@@ -1,17 +1,27 @@
 """Where results live: alignment, reuse and its limit; and stores past the caches."""
 
+import concurrent.futures
 import gc
 import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
+import operations
 import pytest
 
 import fastbn
-from fastbn import _ext, _memory, layers, reference
+from fastbn import _check, _ext, _memory, layers, optim, reference
 
 LIMIT = 256 << 20
+
+#: What of `out_of_memory.py` is quick: results in the handler's memory, and conversions.
+QUICK = ("--kind", "large", "half", "--threads", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +200,175 @@ def test_show_config_says_what_is_held():
     array = _memory.empty((1 << 16,), np.dtype(np.float32))
     del array
     assert fastbn.show_config("dict")["memory"]["held for reuse"] == _held() > 0
+
+
+def test_numpy_domain_of_tracemalloc_has_what_we_allocate():
+    tracemalloc.start()
+    try:
+        array = _memory.empty((1 << 16,), np.dtype(np.float32))
+        (trace,) = [t for t in tracemalloc.take_snapshot().traces if t.size == array.nbytes]
+        assert trace.domain == np.lib.tracemalloc_domain
+        del array
+        assert not [t for t in tracemalloc.take_snapshot().traces if t.size == 1 << 18]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or shutil.which("cc") is None,
+    reason="needs a C compiler and the GNU C library",
+)
+def test_every_request_for_memory_is_refused_once():
+    script = Path(__file__).with_name("out_of_memory.py")
+    done = subprocess.run([sys.executable, script, *QUICK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) requests refused", done.stdout)[1]) > 1000
+
+
+class _Full(dict):
+    """A dict that finds no memory for a new key."""
+
+    def __setitem__(self, key, value):
+        if key not in self and len(self) >= 3:
+            raise MemoryError
+        super().__setitem__(key, value)
+
+
+def test_what_is_written_into_a_dict_is_all_or_nothing():
+    old = {"mode": "train", "eps": 0.1, "m": 0}
+    for params in (_Full(old), _Full(mode="train", eps=0.1)):
+        before = dict(params)
+        with pytest.raises(MemoryError):
+            _check.update(params, {"m": 1, "v": 2})
+        assert params == before
+    params = _Full(old)
+    _check.update(params, {"m": 1, "eps": 2})
+    assert params == {"mode": "train", "eps": 2, "m": 1}
+
+    param = _Full(mode="train", eps=0.1)
+    x = np.ones((4, 2))
+    with pytest.raises(MemoryError):
+        layers.batchnorm_forward(x, x[0], x[1], param)
+    assert param == {"mode": "train", "eps": 0.1}
+    config = _Full(learning_rate=0.1, beta1=0.9)
+    with pytest.raises(MemoryError):
+        optim.adam(x, x, config)
+    assert config == {"learning_rate": 0.1, "beta1": 0.9}
+
+
+def test_calls_in_a_row_leave_nothing_behind(rng):
+    """Numbers, arrays and what is held: as much after forty rounds as after twenty."""
+
+    def once():
+        for operation in operations.OPERATIONS:
+            operation.run(layers, operation.arguments(rng), np.cos)
+            with pytest.raises(TypeError):
+                getattr(layers, operation.forward)(None, *[*operation.arguments(rng).values()][1:])
+            with pytest.raises((TypeError, ValueError)):
+                getattr(layers, operation.backward)(rng.standard_normal((1, 2, 3)), None)
+        x = rng.standard_normal((70, 4, 9, 9))
+        out, cache = layers.conv_forward_fast(x, x[:4, :, :3, :3], x[0, :, 0, 0], CONV)
+        layers.conv_backward_fast(out, cache)
+
+    def size():
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            once()
+        before, held = size(), _held()
+        for _ in range(20):
+            once()
+        # Two bytes a call; pytest and NumPy keep a little, once.
+        assert size() - before < 4000
+        assert _held() == held <= LIMIT
+    finally:
+        tracemalloc.stop()
+
+
+CONV = {"stride": 1, "pad": 1}
+
+
+def test_threads_that_come_and_go_leave_no_more_than_the_limit():
+    fastbn.set_reuse_limit(1 << 21)
+    x = np.ones((40, 3, 32, 32))
+
+    def call(_):
+        return layers.relu_forward(x)[0].sum()
+
+    for _ in range(10):
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            assert set(pool.map(call, range(10))) == {x.sum()}
+        assert 0 < _held() <= 1 << 21
+    fastbn.set_reuse_limit(0)
+    assert _held() == 0
+
+
+FORK = """
+import os
+import numpy as np
+import fastbn
+from fastbn import _ext, _memory
+
+def kept():
+    return _memory.empty((1 << 16,), np.dtype("f4"))
+
+array = kept()
+array[...] = 3
+del array
+held = _ext.memory.held_now()
+assert held > 1 << 18
+child = os.fork()
+if child == 0:
+    assert _ext.memory.held_now() == held      # the parent's, copied
+    array = kept()
+    array[...] = 7
+    del array
+    fastbn.set_reuse_limit(0)
+    os._exit(_ext.memory.held_now())
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert _ext.memory.held_now() == held
+assert (kept() == 3).all()                     # what the child wrote stayed there
+"""
+
+#: Arrays of ours that end with the interpreter: in a module, in a cycle, in other threads.
+AT_EXIT = """
+import atexit, threading
+import numpy as np
+from fastbn import _memory, layers
+
+x = np.ones((40, 3, 32, 32))
+out, cache = layers.relu_forward(x)
+cycle = [layers.relu_forward(x)]
+cycle.append(cycle)
+atexit.register(lambda: layers.relu_forward(x))
+atexit.register(lambda array: array.resize(10, refcheck=False), _memory.empty((1 << 16,), x.dtype))
+
+def work():
+    while True:
+        layers.relu_forward(x)
+
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(
+            FORK, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"), id="fork"
+        ),
+        pytest.param(AT_EXIT, id="exit"),
+    ],
+)
+def test_what_is_held_in_a_child_and_at_exit(code, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
 # Sizes around a chunk of 1 KiB, and rows that begin anywhere on a line.

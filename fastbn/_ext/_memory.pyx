@@ -9,7 +9,9 @@ A block begins with one cache line that holds its size. The data come after it.
 """
 cimport cython
 cimport numpy as cnp
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
+from cpython.ref cimport Py_INCREF
 from libc.string cimport memcpy, memmove, memset, strcpy
 
 cdef extern from *:
@@ -48,8 +50,13 @@ cdef extern from "numpy/arrayobject.h":
         char name[127]
         unsigned char version
         PyDataMemAllocator allocator
-    object PyDataMem_SetHandler(object handler)
+    ctypedef struct PyArrayObject_fields:
+        PyObject *mem_handler
     cnp.ndarray PyArray_SimpleNew(int nd, cnp.npy_intp *lengths, int typenum)
+    cnp.ndarray PyArray_SimpleNewFromData(int nd, cnp.npy_intp *lengths, int typenum, void *data)
+
+cdef extern from "Python.h":
+    int PyTraceMalloc_Track(unsigned int domain, size_t data, size_t size)
 
 cnp.import_array()
 
@@ -59,6 +66,7 @@ cdef enum:
     MINIMUM = 1 << 15    # bytes of an array from which it is ours: below, malloc reuses as well
     SLOTS = 64           # blocks held at most
     AXES = 64            # NumPy 2 has no more
+    TRACED = 389047      # np.lib.tracemalloc_domain
 
 cdef cython.pymutex lock     # guards the four below; never held while anything is called
 cdef size_t *held[SLOTS]     # released blocks, oldest first
@@ -117,7 +125,7 @@ cdef void *_malloc(void *ctx, size_t size) noexcept nogil:
     cdef size_t *block
     if size > <size_t>-1 // 2:
         return NULL
-    size = (size + 2 * LINE - 1) // LINE * LINE
+    size += LINE
     block = _find(size)
     if block == NULL:
         block = _fresh(size)
@@ -184,19 +192,30 @@ def empty(tuple shape not None, dtype):
     """np.empty(shape, dtype) for dtypes of numbers in native byte order."""
     cdef cnp.npy_intp lengths[AXES]
     cdef int typenum = (<cnp.dtype?>dtype).type_num, axis, axes = len(shape)
-    cdef size_t size = (<cnp.dtype>dtype).itemsize  # may overflow: NumPy will say so
+    cdef size_t size = (<cnp.dtype>dtype).itemsize, most = <size_t>-1 // 2
+    cdef cnp.ndarray array
+    cdef void *data = NULL
     if axes > AXES:
         raise ValueError(f"shape must have at most {AXES} axes; got {axes}")
     for axis in range(axes):
         lengths[axis] = shape[axis]
-        size *= <size_t>lengths[axis]
-    if size < MINIMUM:
+        size = size * <size_t>lengths[axis] if size <= most // max(1, <size_t>lengths[axis]) else 0
+    if size >= MINIMUM:
+        data = _malloc(NULL, size)
+    if data == NULL:  # a small array, or one for which NumPy finds no memory and says so
         return PyArray_SimpleNew(axes, lengths, typenum)
-    before = PyDataMem_SetHandler(capsule)
+    # Not through PyDataMem_SetHandler: putting NumPy's handler back needs memory, and where there
+    # was none every later array of the thread would be ours.
     try:
-        return PyArray_SimpleNew(axes, lengths, typenum)
-    finally:
-        PyDataMem_SetHandler(before)
+        array = PyArray_SimpleNewFromData(axes, lengths, typenum, data)
+    except BaseException:
+        _free(NULL, data, size)
+        raise
+    Py_INCREF(capsule)
+    (<PyArrayObject_fields *>array).mem_handler = <PyObject *>capsule
+    cnp.PyArray_ENABLEFLAGS(array, cnp.NPY_ARRAY_OWNDATA)
+    PyTraceMalloc_Track(TRACED, <size_t>data, size)
+    return array
 
 
 def plain_dtype(tuple arrays not None):

@@ -68,8 +68,12 @@ _NAMES = ("x", "gamma", "beta")
 
 def _forward(
     x: Any, gamma: Any, beta: Any, bn_param: Any, axes: int, relu: bool = False
-) -> tuple[Array, BatchNormCache, Array]:
-    """out, the cache and beta as computed with; the new running statistics go into bn_param."""
+) -> tuple[Array, BatchNormCache, Array, dict[str, Array]]:
+    """out, the cache, beta as computed with, and the new running statistics.
+
+    Those go into bn_param last, when nothing can fail any more, and both or none, whether memory
+    runs out or somebody interrupts: `_check.update`.
+    """
     _check.mapping(bn_param, "bn_param", "__setitem__")
     mode = _check.key(bn_param, "bn_param", "mode")
     if not isinstance(mode, str) or mode not in ("train", "test"):
@@ -125,9 +129,8 @@ def _forward(
         mean, var = mean.copy(), var.copy()
     if dtype is not x.dtype:
         out, x, gamma = _check.cast(dtype, out, x, gamma)
-    # Last, and both at once: an interrupt changes all or nothing.
-    bn_param.update(running_mean=mean, running_var=var)
-    return out, BatchNormCache(x, gamma, stats, not train), beta
+    statistics = {"running_mean": mean, "running_var": var}
+    return out, BatchNormCache(x, gamma, stats, not train), beta, statistics
 
 
 def _running(bn_param: Any, key: str, C: int, dtype: DType) -> Any:
@@ -263,7 +266,10 @@ def batchnorm_forward(
     >>> dgamma.round(3), dbeta
     (array([2., 3.]), array([12., 15.]))
     """
-    return _forward(x, gamma, beta, bn_param, 2)[:2]
+    out, cache, _, statistics = _forward(x, gamma, beta, bn_param, 2)
+    result = out, cache
+    _check.update(bn_param, statistics)
+    return result
 
 
 def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
@@ -389,8 +395,10 @@ def spatial_batchnorm_forward(
     >>> dbeta
     array([8., 8.])
     """
-    out, cache, _ = _forward(x, gamma, beta, bn_param, 4)
-    return out, (cache, out.shape)
+    out, cache, _, statistics = _forward(x, gamma, beta, bn_param, 4)
+    result = out, (cache, out.shape)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:

@@ -13,6 +13,7 @@ from .._check import integer as integer
 from .._check import key as key
 from .._check import mapping as mapping
 from .._check import number as number
+from .._check import update as update
 
 if TYPE_CHECKING:
     from ..typing import Array, DType

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
     from ..typing import Array, Cache
 
 
-def batchnorm_relu_forward(x: Any, gamma: Any, beta: Any, bn_param: Any) -> tuple[Array, Cache]:
-    """out, (bn_cache, relu_cache)"""
-    return _batchnorm_forward(x, gamma, beta, bn_param, 2)
+def batchnorm_relu_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: Any, before: Cache = ()
+) -> tuple[Array, Cache]:
+    """out, (*before, bn_cache, relu_cache); bn_param is written when all that is made"""
+    out, caches, statistics = _batchnorm_forward(x, gamma, beta, bn_param, 2)
+    result = out, (*before, *caches)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
@@ -40,11 +45,13 @@ def batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Arra
 
 
 def spatial_batchnorm_relu_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: Any
+    x: Any, gamma: Any, beta: Any, bn_param: Any, before: Cache = ()
 ) -> tuple[Array, Cache]:
-    """out, (bn_cache, relu_cache)"""
-    out, (cache, relu_cache) = _batchnorm_forward(x, gamma, beta, bn_param, 4)
-    return out, ((cache, out.shape), relu_cache)
+    """out, (*before, bn_cache, relu_cache); bn_param is written when all that is made"""
+    out, (cache, relu_cache), statistics = _batchnorm_forward(x, gamma, beta, bn_param, 4)
+    result = out, (*before, (cache, out.shape), relu_cache)
+    _check.update(bn_param, statistics)
+    return result
 
 
 def spatial_batchnorm_relu_backward(dout: Any, cache: Cache) -> tuple[Array, Array, Array]:
@@ -130,18 +137,18 @@ def _pooled(dout: Any, pool_cache: Cache) -> Any:
 
 def _batchnorm_forward(
     x: Any, gamma: Any, beta: Any, bn_param: Any, axes: int
-) -> tuple[Array, Cache]:
+) -> tuple[Array, Cache, dict[str, Array]]:
     if not _fusible(x, gamma, beta):
-        out, cache, _ = _batchnorm._forward(x, gamma, beta, bn_param, axes)
+        out, cache, _, statistics = _batchnorm._forward(x, gamma, beta, bn_param, axes)
         out, relu_cache = relu_forward(out)
-        return out, (cache, relu_cache)
-    out, cache, beta = _batchnorm._forward(x, gamma, beta, bn_param, axes, relu=True)
+        return out, (cache, relu_cache), statistics
+    out, cache, beta, statistics = _batchnorm._forward(x, gamma, beta, bn_param, axes, relu=True)
     gamma, beta = cache.gamma.copy(), beta.copy()
 
     def output() -> Array:
         return _batchnorm._output(cache._replace(gamma=gamma), beta)
 
-    return out, (cache, LazyArray(output, (gamma, beta)))
+    return out, (cache, LazyArray(output, (gamma, beta))), statistics
 
 
 def _batchnorm_backward(
