@@ -95,7 +95,7 @@ _started = _Started()
 
 
 def _startable(count: int) -> int:
-    """`count`, or as many threads as can be started.
+    """`count`, or half as many threads as can be started.
 
     OpenMP ends the process if the system refuses it a thread: for a limit on processes, or on
     memory. So before it is asked for more than ever before, as many are started here.
@@ -103,8 +103,8 @@ def _startable(count: int) -> int:
     count = max(1, min(count, _started.most))
     if count > _started.proven:
         _started.proven = _start(count - 1) + 1
-        if _started.proven < count:
-            _started.most = count = _started.proven
+        if _started.proven < count:  # half of them: others want room, too, and take some meanwhile
+            _started.most = count = max(1, _started.proven // 2)
     return count
 
 

@@ -324,6 +324,41 @@ def _granted(count):
     return count if _ext.runtime.openmp else 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "busy", "left"), [(4, 0, 4), (4, 1, 3), (4, 4, 1), (4, 9, 1), (1, 3, 1)]
+)
+def test_threads_that_are_at_work_are_not_given_again(asked, busy, left, monkeypatch):
+    monkeypatch.setattr(_ext.runtime, "busy", lambda: busy)
+    fastbn.set_num_threads(asked)
+    assert _threads.threads_for(_threads.SMALL) == _granted(left)
+    assert fastbn.get_num_threads() == _granted(asked)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_call_is_counted_while_it_runs(count):
+    """Each kernel's threads; none of them stays counted."""
+    fastbn.set_num_threads(count)
+    stop, found = threading.Event(), set()
+    x = np.ones(1 << 20, np.float32)
+
+    def call():
+        while not stop.is_set():
+            layers.relu_forward(x)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(call)
+        while not future.done() and _granted(count) not in found:
+            found.add(_ext.runtime.busy())
+        stop.set()
+        future.result()
+    assert found <= {0, _granted(count)}
+    for operation in operations.OPERATIONS:
+        operation.run(layers, operation.arguments(np.random.default_rng(1)), np.cos)
+    with pytest.raises(ValueError, match="y must"):
+        layers.softmax_loss(np.ones((2, 3)), np.array([0, 3]))
+    assert _ext.runtime.busy() == 0
+
+
 @pytest.mark.parametrize("asked", [None, 1, OWN, OWN + 6])
 @pytest.mark.parametrize("limit", [1, OWN, OWN + 1])
 def test_threadpoolctl_limits_us(asked, limit):
