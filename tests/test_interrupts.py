@@ -57,6 +57,7 @@ try:
     raise AssertionError("too fast to interrupt")
 except KeyboardInterrupt:
     pass
+assert fastbn._ext.runtime.busy() == 0
 assert before == ([a.tobytes() for a in (image, filters, bias, plane)], one, window)
 assert fastbn.get_num_threads() == (THREADS if fastbn._ext.runtime.openmp else 1)
 assert fastbn.get_conv_algorithm() == "direct"
