@@ -42,16 +42,29 @@ def rel_error(x: ArrayLike, y: ArrayLike) -> float:
     float
         Between 0 and 1 for finite input, 0 for empty input, NaN if there is a NaN or an infinity.
 
+    Raises
+    ------
+    TypeError
+        If one does not hold numbers.
+
     Examples
     --------
     >>> from fastbn.gradient_check import rel_error
     >>> rel_error([1.0, 2.0], [1.0, 3.0])
     0.2
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = _numbers("x", x), _numbers("y", y)
     with np.errstate(invalid="ignore", over="ignore"):  # of infinities: the answer says it
         errors = np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y))
     return float(np.max(errors, initial=0.0))
+
+
+def _numbers(name: str, value: ArrayLike) -> NDArray[Any]:
+    """An array whose differences are right: those of integers wrap around."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold numbers of at most 64 bits; got dtype {array.dtype}")
+    return array.astype(np.float64) if array.dtype.kind in "biu" else array
 
 
 def eval_numerical_gradient(

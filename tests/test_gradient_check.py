@@ -172,6 +172,17 @@ def test_rejects_what_cannot_be_perturbed(check):
         check(np.zeros(3), h=0)
 
 
+def test_rel_error_of_integers():
+    """Where they were subtracted as they are, 1 - 2 was 255, and True - False an error."""
+    for dtype in (np.uint8, np.uint64, np.int8):
+        assert rel_error(np.array([1], dtype), np.array([2], dtype)) == 1 / 3
+    assert rel_error(np.array([True]), np.array([False])) == 1
+    assert rel_error(np.array([-128], np.int8), np.array([127], np.int8)) == 1
+    for wrong in (1 << 64, "1", None):
+        with pytest.raises(TypeError, match="y must hold numbers of at most 64 bits; got dtype"):
+            rel_error(1.0, wrong)
+
+
 def test_array_rejects_complex_gradients():
     with pytest.raises(TypeError, match="df must hold real numbers; got dtype complex128"):
         eval_numerical_gradient_array(np.exp, np.zeros(3), np.ones(3, complex))
