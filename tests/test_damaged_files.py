@@ -81,6 +81,14 @@ def test_pieces_where_a_pickle_starts_and_ends(name, piece):
         damaged_files.read(name, damaged)
 
 
+@pytest.mark.parametrize("name", ["experiment_record", "asv_result"])
+def test_pieces_where_json_starts(name):
+    content = damaged_files.content(name)
+    for piece in PIECES:
+        damaged_files.read(name, piece + content)
+        damaged_files.read(name, content[:8] + piece + content[8:])
+
+
 @pytest.mark.parametrize("names", [False, True])
 @pytest.mark.parametrize(
     "opcode", [b"\x8e", b"\x96", b"\x8d", b"\x95"], ids=["bytes", "bytearray", "text", "frame"]

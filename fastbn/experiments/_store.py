@@ -46,7 +46,7 @@ class Store:
             whole &= content["sha256"] == _digest(content["value"])
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):  # the last: brackets in brackets
             return None
         return content["value"] if whole else None
 
