@@ -1,5 +1,6 @@
 """``fastbn.accelerate`` on miniature checkouts of every year, and what stays as it was."""
 
+import concurrent.futures
 import importlib
 import json
 import re
@@ -315,6 +316,39 @@ def test_from_two_threads(checkout):
     assert module("classifiers.cnn").affine_forward.__module__ == "cs231n.layers"
 
 
+def test_while_other_threads_call(checkout):
+    """Swapped and put back under them: each call is one function or the other, and right."""
+    checkout(2024)
+    home, rng = module("layers"), np.random.default_rng(0)
+    x, w, b = rng.standard_normal((6, 5)), rng.standard_normal((5, 4)), rng.standard_normal(4)
+    expected = x @ w + b
+    stop = threading.Event()
+
+    def work():
+        calls = 0
+        while not stop.is_set():
+            out, cache = home.affine_forward(x, w, b)
+            np.testing.assert_allclose(out, expected, atol=1e-12)
+            for got, wanted in zip(
+                home.affine_backward(out, cache), (out @ w.T, x.T @ out, out.sum(0)), strict=True
+            ):
+                np.testing.assert_allclose(got, wanted, atol=1e-12)
+            calls += 1
+        return calls
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(work) for _ in range(3)]
+        try:
+            for _ in range(15):
+                report = fastbn.accelerate("cs231n")
+                assert home.affine_forward is layers.affine_forward
+                report.undo()
+                assert home.affine_forward.__module__ == "cs231n.layers"
+        finally:
+            stop.set()
+    assert all(future.result() for future in futures)
+
+
 # im2col_cython
 
 
@@ -477,6 +511,17 @@ def test_an_interrupt_while_the_modules_are_imported(checkout):
     with pytest.raises(KeyboardInterrupt):
         fastbn.accelerate("cs231n")
     assert not _hook.finder.extensions and not _report.standing
+
+
+def test_an_interrupt_while_their_functions_are_tried(checkout):
+    never = "def relu_forward(x):\n    raise KeyboardInterrupt"  # as of Ctrl-C in an endless loop
+    checkout(2024, replace={"relu_forward": never})
+    before = np.random.get_state()[1:3]
+    with pytest.raises(KeyboardInterrupt):
+        fastbn.accelerate("cs231n", verify=True)
+    assert not _hook.finder.extensions and not _report.standing and not _swap.active
+    assert module("layers").affine_forward.__module__ == "cs231n.layers"
+    np.testing.assert_equal(np.random.get_state()[1:3], before)
 
 
 def test_a_package_that_cannot_be_imported_says_why(checkout):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import children
@@ -27,6 +29,41 @@ def test_killed_at_random_moments(tmp_path):
     assert done.returncode == 0, done.stderr
     for counts in json.loads(done.stdout).values():
         assert counts["kills"] == 10 and counts["runs"] >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no groups of processes here")
+def test_killed_with_its_workers(tmp_path):
+    """A study of several processes at once, all of them killed as soon as one result is there."""
+    pytest.importorskip("joblib", reason="joblib, of the extra train, is absent")
+    command = [sys.executable, "-m", "fastbn", "experiment", "batch-size", "--out", "runs"]
+    command += ["--jobs", "2", "--batch-sizes", "50,49,48,1", "--epochs", "4", "--hidden", "10"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed.mkdir()
+    whole.mkdir()
+    results = killed / "runs" / "trainings"
+    with subprocess.Popen(
+        command,
+        cwd=killed,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        # The last training takes fifty times as long as each of the others.
+        while process.poll() is None and not (results.is_dir() and any(results.glob("[!.]*"))):
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    finished = {path.name: path.stat().st_mtime_ns for path in results.glob("[!.]*")}
+    assert 1 <= len(finished) < 5
+    for folder in (killed, whole):
+        subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=True)
+    contents = [
+        {path.name: path.read_bytes() for path in (folder / "runs").rglob("*.json")}
+        for folder in (killed, whole)
+    ]
+    assert contents[0] == contents[1] and len(contents[0]) >= 5
+    for name, written in finished.items():
+        assert (results / name).stat().st_mtime_ns == written
 
 
 KILLED_WHILE_WRITING = """

@@ -373,6 +373,32 @@ def test_threadpoolctl_limits_us(asked, limit):
     assert fastbn.get_num_threads() == before
 
 
+def test_limits_that_change_while_calls_run():
+    fastbn.set_num_threads(4)
+    x = _normal(40, 3000)
+    expected = layers.relu_forward(x)[0].tobytes()
+    stop = threading.Event()
+
+    def limited(limit):
+        same = True
+        while not stop.is_set():
+            with threadpool_limits(limit):
+                same = same and layers.relu_forward(x)[0].tobytes() == expected
+        return same
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(limited, limit) for limit in (1, 3)]
+        try:
+            for count in (1, 2, 3, None, 4) * 20:
+                fastbn.set_num_threads(count)
+                assert layers.relu_forward(x)[0].tobytes() == expected
+        finally:
+            stop.set()
+    assert all(future.result() for future in futures)
+    fastbn.set_num_threads(4)
+    assert fastbn.get_num_threads() == _granted(4)
+
+
 def test_asked_for_within_a_limit():
     with threadpool_limits(1):
         fastbn.set_num_threads(OWN + 6)
