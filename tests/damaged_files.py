@@ -311,20 +311,17 @@ def content(name):
 
 def read(name, content):
     """Read a file with `content` in the place of that of a good one: "read" or "refused"."""
-    _, folder, before = _good(name)
+    _, folder, _ = _good(name)
     kind = KINDS[name]
     (folder / kind.file).write_bytes(content)
-    try:
-        with warnings.catch_warnings(), watched():
-            warnings.simplefilter("error")
-            try:
-                kind.read(folder)
-            except kind.errors as error:
-                if not str(error):
-                    raise AssertionError("an error without a word") from error
-                return "refused"
-    finally:
-        (folder / kind.file).write_bytes(before)
+    with warnings.catch_warnings(), watched():
+        warnings.simplefilter("error")
+        try:
+            kind.read(folder)
+        except kind.errors as error:
+            if not str(error):
+                raise AssertionError("an error without a word") from error
+            return "refused"
     return "read"
 
 

@@ -257,7 +257,7 @@ def test_what_is_written_into_a_dict_is_all_or_nothing():
 
 
 def test_calls_in_a_row_leave_nothing_behind(rng):
-    """Numbers, arrays and what is held: as much after forty rounds as after twenty."""
+    """Numbers, arrays and what is held: no more after some rounds than before them."""
 
     def once():
         for operation in operations.OPERATIONS:
@@ -278,11 +278,14 @@ def test_calls_in_a_row_leave_nothing_behind(rng):
     try:
         for _ in range(20):
             once()
-        before, held = size(), _held()
-        for _ in range(20):
-            once()
-        # Two bytes a call; pytest and NumPy keep a little, once.
-        assert size() - before < 4000
+        sizes, held = [size()], _held()
+        for _ in range(3):
+            for _ in range(8):
+                once()
+            sizes.append(size())
+        # What leaks does so in each of the eights: a byte a call is 1800. Other threads of the
+        # process that runs the tests, pytest and NumPy keep a little now and then.
+        assert min(np.diff(sizes)) < 1600, sizes
         assert _held() == held <= LIMIT
     finally:
         tracemalloc.stop()
