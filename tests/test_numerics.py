@@ -1,9 +1,9 @@
 """Normalizations of numbers at the edge of a dtype: tiny, huge, far from 0, equal.
 
-The oracle computes in long double on numbers that were scaled by a power of
-two first, which changes no digit, so that nothing over- or underflows in it. Errors are bounded by
-the dtype's eps times what a result is made of: for a sum the sum of its terms' sizes, for dx what
-is subtracted to give it, each per feature or row, so that a small one does not hide behind a large.
+The oracle computes in long double on numbers that were scaled by a power of two first, which
+changes no digit, so that nothing over- or underflows in it. Errors are bounded by the dtype's eps
+times what a result is made of: for a sum the sum of its terms' sizes, for dx what is subtracted to
+give it, each per feature or row, so that a small one does not hide behind a large.
 
 Not held to the oracle, for nothing but an absurd gamma, eps or dout leads there: with eps = 0 a
 deviation below the least normal number, whose inverse is none; gamma / deviation below it; and in
@@ -20,6 +20,8 @@ from fastbn.gradient_check import eval_numerical_gradient_array
 
 F4, F8 = np.float32, np.float64
 L = np.longdouble
+#: On Windows and on Apple's Arm it is a float64, in which float64's own edges overflow.
+WIDE = np.finfo(L).maxexp > np.finfo(F8).maxexp
 
 
 def _exact(x, gamma, beta, eps, dout):
@@ -174,6 +176,8 @@ def _assert_within(actual, exact, size, bound, message):
 
 @pytest.mark.parametrize("kind", KINDS, ids=_id)
 def test_normalizations(kind, dtype, level, num_threads):
+    if dtype == F8 and not WIDE:
+        pytest.skip("long double is no wider than float64 here")
     for name in EXTREMES[dtype]:
         arguments, (exact_out, exact_dx, terms, made_of, std) = _case(kind, dtype, name)
         x, gamma, beta, eps, dout = arguments
