@@ -159,9 +159,7 @@ def eval_numerical_gradient_array(
     True
     """
     _check(x, h)
-    df = np.asarray(df)
-    if df.dtype.kind not in "biuf":
-        raise TypeError(f"df must hold real numbers; got dtype {df.dtype}")
+    df = _real(df, "df")
     gradient = np.zeros_like(x)
     for index in np.ndindex(x.shape):
         plus, minus = _evaluate_around(lambda: f(x), x, index, h)
@@ -196,9 +194,11 @@ def eval_numerical_gradient_blobs(
     Raises
     ------
     TypeError
-        If the ``vals`` of an input are not an array of a floating dtype.
+        If the ``vals`` of an input are not an array of a floating dtype, or the ``diffs`` of the
+        output do not hold real numbers.
     ValueError
-        If the ``vals`` of an input are read-only or `h` is not positive.
+        If the ``vals`` of an input are read-only, its ``diffs`` have another shape, or `h` is not
+        positive.
     """
     inputs = tuple(inputs)
 
@@ -206,13 +206,19 @@ def eval_numerical_gradient_blobs(
         f(*inputs, output)
         return output.vals
 
+    _real(output.diffs, "output.diffs")
     gradients = []
     for number, blob in enumerate(inputs):
         _check(blob.vals, h, name=f"inputs[{number}].vals")
-        gradient = np.zeros_like(blob.diffs)
+        gradient = np.zeros_like(np.asarray(blob.diffs))
+        if gradient.shape != blob.vals.shape:
+            raise ValueError(
+                f"inputs[{number}].diffs must have the shape of its vals, {blob.vals.shape}; "
+                f"got shape {gradient.shape}"
+            )
         for index in np.ndindex(blob.vals.shape):
             plus, minus = _evaluate_around(evaluate, blob.vals, index, h)
-            gradient[index] = np.sum((plus - minus) * output.diffs) / (2 * h)
+            gradient[index] = np.sum((plus - minus) * np.asarray(output.diffs)) / (2 * h)
         gradients.append(gradient)
     return gradients
 
@@ -290,6 +296,13 @@ def grad_check_sparse(
         # Two zeros agree; dividing by their sum would say NaN.
         error = abs(numerical - analytic) / size if size else 0.0
         print(f"numerical: {numerical:f} analytic: {analytic:f}, relative error: {error:e}")
+
+
+def _real(df: ArrayLike, name: str) -> NDArray[Any]:
+    array = np.asarray(df)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
+    return array
 
 
 def _evaluate_around(

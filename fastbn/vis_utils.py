@@ -256,8 +256,10 @@ def plot_comparison(histories: Mapping[str, Any], title: str | None = None) -> A
     ValueError
         If there are no histories.
     TypeError, KeyError
-        If one of them lacks one of the three.
+        If `histories` is no mapping, or one of them lacks one of the three.
     """
+    if not isinstance(histories, Mapping):
+        raise TypeError(f"histories must be a mapping; got {type(histories).__name__}")
     if not histories:
         raise ValueError("histories must have at least one training; got none")
     figure, panels = _plots.panels(title, 12, 4.5, 3)

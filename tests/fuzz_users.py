@@ -231,6 +231,11 @@ def get_CIFAR10_data(num_training, num_validation, num_test, subtract_mean, fold
             raise AssertionError(f"{name}: {data[f'X_{name}'].shape}")
 
 
+@_user(lambda random: {"path": _Here()}, _FILES)
+def load_CIFAR10(path):
+    data_utils.load_CIFAR10(_path(path))
+
+
 @_user(lambda random: {"path": _Here("data_batch_1")}, _FILES)
 def load_CIFAR_batch(path):
     data_utils.load_CIFAR_batch(_path(path))
@@ -304,6 +309,31 @@ def eval_numerical_gradient_array(f, x, df, h):
     gradient_check.eval_numerical_gradient_array(f, x, df, h)
 
 
+class _Blob(types.SimpleNamespace):
+    """Values and their gradient, as the course's blobs have them."""
+
+
+def _double(x, y):
+    y.vals[...] = 2 * x.vals
+
+
+@_user(lambda random: {"vals": _samples(random)["X"], "diffs": np.ones((8, 6)), "h": 1e-5},
+       strict=False)  # fmt: skip
+@_diverging
+def eval_numerical_gradient_blobs(vals, diffs, h):
+    x, y = _Blob(vals=vals, diffs=np.ones((8, 6))), _Blob(vals=np.ones((8, 6)), diffs=diffs)
+    gradient_check.eval_numerical_gradient_blobs(_double, [x], y, h)
+
+
+@_user(lambda random: {"vals": _samples(random)["X"], "diffs": np.ones((8, 6)), "h": 1e-5},
+       strict=False)  # fmt: skip
+@_diverging
+def eval_numerical_gradient_net(vals, diffs, h):
+    x, y = _Blob(vals=vals, diffs=np.ones((8, 6))), _Blob(vals=np.ones((8, 6)), diffs=diffs)
+    net = types.SimpleNamespace(forward=lambda: _double(x, y))
+    gradient_check.eval_numerical_gradient_net(net, [x], y, h)
+
+
 @_user(
     lambda random: {
         "f": _sum_of_squares, "x": _samples(random)["X"], "analytic_grad": np.ones((8, 6)),
@@ -327,19 +357,24 @@ def vis_nn(rows):
     vis_utils.vis_nn(rows)
 
 
-@_user(
-    lambda random: {
-        "history": {
-            "loss_history": np.arange(1.0, 9), "train_acc_history": [0.1, 0.2],
-            "val_acc_history": [0.1, 0.2],
-        },
-        "title": None,
-    },
-    strict=False,
-    share=0.1,
-)  # fmt: skip
+_HISTORY = {
+    "loss_history": np.arange(1.0, 9), "train_acc_history": [0.1, 0.2],
+    "val_acc_history": [0.1, 0.2],
+}  # fmt: skip
+
+
+@_user(lambda random: {"history": dict(_HISTORY), "title": None}, strict=False, share=0.1)
 def plot_history(history, title):
     vis_utils.plot_history(history, title)
+
+
+@_user(
+    lambda random: {"histories": {"a": dict(_HISTORY), "b": dict(_HISTORY)}, "title": None},
+    strict=False,
+    share=0.1,
+)
+def plot_comparison(histories, title):
+    vis_utils.plot_comparison(histories, title)
 
 
 @_user(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from operations import public_functions
 
 import fastbn
-from fastbn import layer_utils, layers, optim
+from fastbn import convert, data_utils, gradient_check, layer_utils, layers, optim, vis_utils
 
 
 @given(st.randoms(use_true_random=False))
@@ -32,10 +32,13 @@ def test_answers_as_the_reference_or_refuses(num_threads, chance):
         fuzzing.Fuzzer(chance).step()
 
 
-def test_every_layer_and_rule_is_called():
+def test_every_public_function_is_called():
     called = {name for target in fuzzing.TARGETS for name in (target.forward, target.backward)}
-    for module in (layers, layer_utils, optim):
-        assert set(public_functions(module)) <= called
+    for module in (layers, layer_utils, optim, convert, data_utils, gradient_check, vis_utils):
+        assert set(public_functions(module)) & set(module.__all__) <= called
+    # The others take no arguments, or IPython.
+    of_package = set(public_functions(fastbn)) & set(fastbn.__all__)
+    assert {n for n in of_package if not n.startswith(("get_", "load_", "unload_"))} <= called
 
 
 def test_good_arguments_are_common_and_bad_ones_too():

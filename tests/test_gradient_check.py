@@ -134,17 +134,18 @@ def test_sparse_of_two_zeros(capsys):
     assert "relative error: 0.0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("fail_at", [1, 2, 4])
-def test_x_is_restored_when_f_raises(fail_at):
+def test_x_is_restored_when_f_raises(fail_at, error):
     x, calls = np.array([1.0, 2.0, 3.0]), []
 
     def f(x):
         calls.append(None)
         if len(calls) == fail_at:
-            raise RuntimeError("broken")
+            raise error("broken")
         return np.sum(x)
 
-    with pytest.raises(RuntimeError, match="broken"):
+    with pytest.raises(error, match="broken"):
         eval_numerical_gradient(f, x, verbose=False)
     np.testing.assert_array_equal(x, [1, 2, 3])
 
@@ -186,6 +187,19 @@ def test_rel_error_of_integers():
 def test_array_rejects_complex_gradients():
     with pytest.raises(TypeError, match="df must hold real numbers; got dtype complex128"):
         eval_numerical_gradient_array(np.exp, np.zeros(3), np.ones(3, complex))
+
+
+def test_blobs_reject_other_gradients():
+    def never(*blobs):
+        raise AssertionError("called")
+
+    x, out = Blob(np.zeros(2)), Blob(np.zeros(1))
+    x.diffs = np.zeros((2, 3))  # which would have taken each derivative three times
+    with pytest.raises(ValueError, match=r"inputs\[0\].diffs .* of its vals, \(2,\); .*\(2, 3\)"):
+        eval_numerical_gradient_blobs(never, [x], out)
+    out.diffs = np.ones(1, complex)  # whose imaginary part would have been lost
+    with pytest.raises(TypeError, match=r"output.diffs must hold real numbers; got dtype complex"):
+        eval_numerical_gradient_blobs(never, [Blob(np.zeros(2))], out)
 
 
 def test_sparse_rejects_other_shapes():

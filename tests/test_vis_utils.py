@@ -256,6 +256,7 @@ def test_plot_comparison_has_three_panels_with_every_training():
         ),
         (lambda: plot_history([1.0]), TypeError, "must be a Solver or a mapping.*got list"),
         (lambda: plot_comparison({}), ValueError, "at least one training"),
+        (lambda: plot_comparison([history([1.0])]), TypeError, "must be a mapping; got list"),
         (
             lambda: plot_filters(np.ones((3, 3))),
             ValueError,
