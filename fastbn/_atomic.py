@@ -49,10 +49,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     _remove_left_over(folder, name)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    descriptor = None
     try:  # from here on, since an interrupt may come as soon as the file is there
-        # Never, not even while it is written, may more people read it than could before.
-        descriptor = _create(temporary, 0o666 if mode is None else mode)
+        while descriptor is None:
+            temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+            # Never, not even while it is written, may more people read it than could before.
+            descriptor = _create(temporary, 0o666 if mode is None else mode)
         with os.fdopen(descriptor, "wb") as file:
             if mode is not None:
                 # What the umask took away. Some file systems know no modes.
@@ -61,7 +63,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            if fcntl is None:
+                file.close()  # Windows renames no file that is open
+            os.replace(temporary, target)  # while it is locked: else it would look left over
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -71,17 +75,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     _sync_folder(folder)
 
 
-def _create(path: str, mode: int) -> int:
-    """Create a file that is locked while it is open; its descriptor."""
+def _create(path: str, mode: int) -> int | None:
+    """Create a file that is locked while it is open; its descriptor.
+
+    None if another process took it for left over before it was locked, and removes it.
+    """
     # os.open rather than tempfile: the mode then follows the umask, as that of any new file does,
     # where tempfile would leave the final file readable by its owner alone.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    while True:
-        descriptor = os.open(path, flags, mode)
-        # Before it was locked another process may have taken it for left over.
-        if not _lock(descriptor) or os.fstat(descriptor).st_nlink:
-            return descriptor
-        os.close(descriptor)
+    descriptor = os.open(path, flags, mode)
+    locked = _lock(descriptor)
+    if locked is None or (locked and os.path.exists(path)):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _remove_left_over(folder: str, name: str) -> None:
@@ -94,21 +101,26 @@ def _remove_left_over(folder: str, name: str) -> None:
             for entry in entries
             if entry.name.startswith(f".{name}.")
             and re.fullmatch(r"[0-9a-f]{16}\.tmp", entry.name[len(name) + 2 :])
+            and entry.is_file(follow_symlinks=False)  # not a pipe, which opening would wait for
         ]
         for path in paths:
-            with contextlib.suppress(OSError), open(path, "rb") as file:
+            # NFS locks only what is open for writing, which that of a read-only file cannot be.
+            access = os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY
+            with contextlib.suppress(OSError), open(os.open(path, access), "rb") as file:
                 if _lock(file.fileno()):
                     os.unlink(path)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file, unless it is locked or the system knows no locks."""
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file; False if somebody else has the lock, None if the system knows no locks."""
     if fcntl is None:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 

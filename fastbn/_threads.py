@@ -211,6 +211,7 @@ def threads_for(work: int) -> int:
 def _after_fork_in_child() -> None:
     global _forked
     _forked = True
+    runtime.find_main_thread()
 
 
 if hasattr(os, "register_at_fork"):

@@ -187,6 +187,61 @@ def test_a_call_in_another_thread_goes_on(tmp_path):
     children.run(OTHER_THREAD, tmp_path)
 
 
+# In a child the thread that forked is the main one.
+FORKED_BY_A_THREAD = """
+import os, signal, threading
+import numpy as np
+from fastbn import layers
+
+image, filters = np.ones((1, 8, 900, 900)), np.ones((8, 8, 301, 301))
+one = {"stride": 1, "pad": 0}
+
+def work():
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(30)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            layers.conv_forward_fast(image, filters, filters[:, 0, 0, 0], one)   # for minutes
+        except KeyboardInterrupt:
+            os._exit(0)
+        os._exit(1)
+    results.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+layers.conv_forward_fast(image[:, :, :9, :9], filters[:, :, :3, :3], filters[:, 0, 0, 0], one)
+results = []
+worker = threading.Thread(target=work)
+worker.start()
+worker.join()
+assert results == [0], results
+"""
+
+
+def test_a_child_of_a_thread(tmp_path):
+    children.run(FORKED_BY_A_THREAD, tmp_path)
+
+
+# Where Python code runs, handlers do: what they raise in a call that cannot pass it on is lost.
+FIRST_CALLS = """
+import sys
+import numpy as np
+from fastbn import _ext
+
+x, ran = np.ones(10), []
+sys.setprofile(lambda frame, event, _: event == "call" and ran.append(frame.f_code.co_name))
+_ext.relu.forward(x, 10, False, x.copy(), 1)
+_ext.affine.column_sums(x.reshape(1, 10), x.copy(), 1)
+sys.setprofile(None)
+assert not ran, ran
+"""
+
+
+def test_kernels_run_no_python_code(tmp_path):
+    children.run(FIRST_CALLS, tmp_path)
+
+
 TRAINING = """
 import os, signal, sys, threading, time
 import numpy as np

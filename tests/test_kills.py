@@ -1,5 +1,6 @@
 """Checkpoints and results where a process is killed or the disk is full."""
 
+import errno
 import json
 import os
 import signal
@@ -126,6 +127,75 @@ def test_file_that_was_taken_for_left_over_before_it_was_locked(tmp_path, monkey
         file.write(b"whole")
     assert taken and (tmp_path / "file").read_bytes() == b"whole"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(_atomic.fcntl is None, reason="no locks here")
+def test_file_that_another_process_has_locked_to_remove_it(tmp_path, monkeypatch):
+    lock, taken = _atomic._lock, []
+
+    def late(descriptor):
+        if taken:
+            return lock(descriptor)
+        (path,) = tmp_path.glob(".*.tmp")
+        taken.append(path)
+        with open(path, "rb") as file:
+            assert lock(file.fileno())
+            result = lock(descriptor)
+            path.unlink()
+        return result
+
+    monkeypatch.setattr(_atomic, "_lock", late)
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert taken and (tmp_path / "file").read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_about_to_be_renamed_is_not_taken_for_left_over(tmp_path, monkeypatch):
+    replace, found = os.replace, []
+
+    def late(source, target):
+        found.append(source)
+        _atomic._remove_left_over(str(tmp_path), "file")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"whole")
+    assert found and (tmp_path / "file").read_bytes() == b"whole"
+
+
+@pytest.mark.skipif(_atomic.fcntl is None, reason="no locks here")
+@pytest.mark.parametrize("mode", [0o644, 0o400], ids=oct)
+def test_locks_as_of_nfs(mode, tmp_path, monkeypatch):
+    """flock(2): what is open for reading only gets no exclusive lock there."""
+    fcntl, flock = _atomic.fcntl, _atomic.fcntl.flock
+
+    def as_of_nfs(descriptor, operation):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, operation)
+
+    path = tmp_path / "file"
+    left_over = tmp_path / ".file.0123456789abcdef.tmp"
+    left_over.write_bytes(b"half")
+    left_over.chmod(mode)
+    with atomic_write(path) as file:  # a system with other locks removes it in any case
+        file.write(b"old")
+    assert not left_over.exists()
+    left_over.write_bytes(b"half")
+    monkeypatch.setattr(fcntl, "flock", as_of_nfs)
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+@posix
+def test_a_pipe_with_the_name_of_a_left_over_file(tmp_path):
+    os.mkfifo(tmp_path / ".file.0123456789abcdef.tmp")
+    code = "from fastbn._atomic import atomic_write\nwith atomic_write('file') as file: pass"
+    children.run(code, tmp_path, timeout=20)
+    assert len(list(tmp_path.glob(".file.*.tmp"))) == 1
 
 
 FULL = """

@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import children
 import numpy as np
 import operations
 import pytest
@@ -292,6 +293,45 @@ def test_calls_in_a_row_leave_nothing_behind(rng):
 
 
 CONV = {"stride": 1, "pad": 1}
+
+
+# Without the GIL a thread may be about to take or to keep a block when another one forks.
+FORKS = """
+import os, signal, threading, warnings
+import numpy as np
+from fastbn._memory import empty
+
+warnings.simplefilter("ignore")                # of forks beside threads
+float32, done = np.dtype("f"), threading.Event()
+
+def work():
+    while not done.is_set():
+        for _ in range(1000):
+            empty((100, 100), float32)
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+blocks = [empty((300 + i, 100), float32) for i in range(64)]
+del blocks                                     # to be looked through
+for thread in threads:
+    thread.start()
+statuses = []
+for _ in range(300):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        empty((100, 100), float32)
+        os._exit(0)
+    statuses.append(os.waitpid(child, 0)[1])
+    if statuses[-1]:
+        break
+done.set()
+assert not any(statuses), statuses
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_beside_threads_that_take_memory(tmp_path):
+    children.run(FORKS, tmp_path)
 
 
 def test_threads_that_come_and_go_leave_no_more_than_the_limit():

@@ -20,14 +20,10 @@
 #define FASTBN_GET(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define FASTBN_SET(x, value) __atomic_store_n(&(x), value, __ATOMIC_RELAXED)
 #define FASTBN_ADD(p, n) __atomic_fetch_add(p, n, __ATOMIC_RELAXED)
-#define FASTBN_KNOWN(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
-#define FASTBN_TELL(x) __atomic_store_n(&(x), 1, __ATOMIC_RELEASE)
 #else /* MSVC, where volatile is both */
 #define FASTBN_GET(x) (x)
 #define FASTBN_SET(x, value) ((x) = (value))
 #define FASTBN_ADD(p, n) InterlockedExchangeAdd((volatile LONG *)(p), n)
-#define FASTBN_KNOWN(x) FASTBN_GET(x)
-#define FASTBN_TELL(x) FASTBN_SET(x, 1)
 #endif
 
 /* Of one call. All its threads look at `stop`; the thread that made the call asks Python. */
@@ -38,42 +34,41 @@ typedef struct {
   long long next; /* when to ask, in milliseconds; 0 before the first look at the clock */
 } fastbn_watch;
 
-/* Python's main thread, or what it was when first asked: after a fork in another thread that is
-   none, and an interrupt waits. And the number of threads at work in all calls, which all modules
-   share: fastbn._ext._runtime has it. */
-static volatile unsigned long fastbn_main;
-static int *volatile fastbn_busy;
+/* What all modules share: fastbn._ext._runtime has it. */
+typedef struct {
+  int busy;                           /* threads at work in all calls */
+  volatile unsigned long main_thread; /* Python's; after a fork that may be another one */
+} fastbn_process;
 
-static void fastbn_look_up(void) {
-  static volatile int known;
-  static int alone;
-  if (!FASTBN_KNOWN(known)) {
-    PyObject *threading = PyImport_ImportModule("threading");
-    PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
-    PyObject *number = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
-    int *busy = (int *)PyCapsule_Import("fastbn._ext._runtime.busy_threads", 0);
-    FASTBN_SET(fastbn_main, number ? PyLong_AsUnsignedLong(number) : 0);
-    FASTBN_SET(fastbn_busy, busy ? busy : &alone);
-    Py_XDECREF(number);
-    Py_XDECREF(thread);
-    Py_XDECREF(threading);
-    PyErr_Clear();
-    FASTBN_TELL(known);
+static fastbn_process *volatile fastbn_shared;
+
+/* Runs no Python code: a handler's exception would be lost here. */
+static fastbn_process *fastbn_look_up(void) {
+  static fastbn_process alone;
+  fastbn_process *shared = FASTBN_GET(fastbn_shared);
+  if (!shared) {
+    shared = (fastbn_process *)PyCapsule_Import("fastbn._ext._runtime.shared", 0);
+    if (!shared) {
+      PyErr_Clear();
+      shared = &alone;
+    }
+    FASTBN_SET(fastbn_shared, shared);
   }
+  return shared;
 }
 
 /* With the GIL, after all that can raise. */
 static inline void fastbn_begin(fastbn_watch *watch, int num_threads) {
-  fastbn_look_up();
+  fastbn_process *shared = fastbn_look_up();
   watch->stop = 0;
   watch->threads = num_threads;
-  watch->asks = PyThread_get_thread_ident() == FASTBN_GET(fastbn_main);
+  watch->asks = PyThread_get_thread_ident() == FASTBN_GET(shared->main_thread);
   watch->next = 0;
-  FASTBN_ADD(FASTBN_GET(fastbn_busy), num_threads);
+  FASTBN_ADD(&shared->busy, num_threads);
 }
 
 static inline int fastbn_end(fastbn_watch *watch) {
-  FASTBN_ADD(FASTBN_GET(fastbn_busy), -watch->threads);
+  FASTBN_ADD(&FASTBN_GET(fastbn_shared)->busy, -watch->threads);
   return watch->stop;
 }
 

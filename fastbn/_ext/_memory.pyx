@@ -7,7 +7,6 @@ release, `limit` bytes in all, for the next array of about that size.
 
 A block begins with one cache line that holds its size. The data come after it.
 """
-cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
@@ -21,7 +20,19 @@ cdef extern from *:
       #include <malloc.h>
       #define fastbn_aligned_alloc(alignment, size) _aligned_malloc(size, alignment)
       #define fastbn_aligned_free _aligned_free
+      #include <windows.h>
+      static SRWLOCK fastbn_mutex = SRWLOCK_INIT;
+      static void fastbn_lock(void) { AcquireSRWLockExclusive(&fastbn_mutex); }
+      static void fastbn_unlock(void) { ReleaseSRWLockExclusive(&fastbn_mutex); }
+      static int fastbn_hold_at_fork(void) { return 0; }
     #else
+      #include <pthread.h>
+      static pthread_mutex_t fastbn_mutex = PTHREAD_MUTEX_INITIALIZER;
+      static void fastbn_lock(void) { pthread_mutex_lock(&fastbn_mutex); }
+      static void fastbn_unlock(void) { pthread_mutex_unlock(&fastbn_mutex); }
+      static int fastbn_hold_at_fork(void) {
+        return pthread_atfork(fastbn_lock, fastbn_unlock, fastbn_unlock);
+      }
       static void *fastbn_aligned_alloc(size_t alignment, size_t size) {
         void *block; /* unlike aligned_alloc, of any size */
         return posix_memalign(&block, alignment, size) ? NULL : block;
@@ -35,6 +46,9 @@ cdef extern from *:
       #define fastbn_use_huge_pages(block, size) (void)(block)
     #endif
     """
+    void lock "fastbn_lock"() noexcept nogil
+    void unlock "fastbn_unlock"() noexcept nogil
+    int fastbn_hold_at_fork() noexcept nogil
     void *fastbn_aligned_alloc(size_t alignment, size_t size) noexcept nogil
     void fastbn_aligned_free(void *block) noexcept nogil
     void fastbn_use_huge_pages(void *block, size_t size) noexcept nogil
@@ -68,7 +82,11 @@ cdef enum:
     AXES = 64            # NumPy 2 has no more
     TRACED = 389047      # np.lib.tracemalloc_domain
 
-cdef cython.pymutex lock     # guards the four below; never held while anything is called
+# The lock guards the four below, and is never held while anything is called. A fork waits for it:
+# without the GIL another thread may have it, and a child would wait for that thread for ever. (Of
+# Python's own locks a child cannot be sure, after a fork in the middle of one.)
+if fastbn_hold_at_fork():
+    raise MemoryError("no memory for what is to be done at a fork")
 cdef size_t *held[SLOTS]     # released blocks, oldest first
 cdef int count = 0
 cdef size_t held_bytes = 0
@@ -89,8 +107,9 @@ cdef void _evict(size_t most) noexcept nogil:
     """Give the oldest blocks back to the system until at most `most` bytes are held."""
     cdef size_t *block
     while True:
-        with lock:
-            block = _remove(0) if held_bytes > most else NULL
+        lock()
+        block = _remove(0) if held_bytes > most else NULL
+        unlock()
         if block == NULL:
             return
         fastbn_aligned_free(block)
@@ -99,13 +118,16 @@ cdef void _evict(size_t most) noexcept nogil:
 cdef size_t *_find(size_t size) noexcept nogil:
     """The smallest held block of `size` bytes and up to a quarter more; the newest of equals."""
     cdef size_t smallest = size + size // 4
+    cdef size_t *block
     cdef int i, best = -1
-    with lock:
-        for i in range(count):
-            if size <= held[i][0] <= smallest:
-                smallest = held[i][0]
-                best = i
-        return _remove(best) if best >= 0 else NULL
+    lock()
+    for i in range(count):
+        if size <= held[i][0] <= smallest:
+            smallest = held[i][0]
+            best = i
+    block = _remove(best) if best >= 0 else NULL
+    unlock()
+    return block
 
 
 cdef size_t *_fresh(size_t size) noexcept nogil:
@@ -141,18 +163,20 @@ cdef void _free(void *ctx, void *data, size_t size) noexcept nogil:
     if data == NULL:
         return
     block = <size_t *>(<char *>data - LINE)
-    with lock:
-        most = limit
+    lock()
+    most = limit
+    unlock()
     if MINIMUM <= block[0] <= most:
         _evict(most - block[0])
-        with lock:
-            if count == SLOTS:
-                oldest = _remove(0)
-            kept = count < SLOTS and held_bytes + block[0] <= limit
-            if kept:
-                held[count] = block
-                count += 1
-                held_bytes += block[0]
+        lock()
+        if count == SLOTS:
+            oldest = _remove(0)
+        kept = count < SLOTS and held_bytes + block[0] <= limit
+        if kept:
+            held[count] = block
+            count += 1
+            held_bytes += block[0]
+        unlock()
     if oldest != NULL:
         fastbn_aligned_free(oldest)
     if not kept:
@@ -247,17 +271,24 @@ FLOAT64 = cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
 def set_limit(size_t size):
     """Hold at most `size` bytes of released blocks from now on."""
     global limit
-    with lock:
-        limit = size
+    lock()
+    limit = size
+    unlock()
     _evict(size)
 
 
 def held_now():
     """Bytes of the released blocks that are held."""
-    with lock:
-        return held_bytes
+    cdef size_t size
+    lock()
+    size = held_bytes
+    unlock()
+    return size
 
 
 def get_limit():
-    with lock:
-        return limit
+    cdef size_t size
+    lock()
+    size = limit
+    unlock()
+    return size

@@ -1,6 +1,13 @@
 """What this build and this machine are: compiler, CPU levels, OpenMP. The only place that asks."""
 
+import threading
+
 from cpython.pycapsule cimport PyCapsule_New
+
+cdef extern from "_interrupt.h":
+    ctypedef struct Process "fastbn_process":
+        int busy
+        unsigned long main_thread
 
 cdef extern from *:
     """
@@ -98,13 +105,21 @@ def _last_cache():
 last_cache = _last_cache()
 
 
-cdef int _busy = 0  # _interrupt.h counts
-busy_threads = PyCapsule_New(&_busy, "fastbn._ext._runtime.busy_threads", NULL)
+cdef Process process  # zeros; _interrupt.h counts
+shared = PyCapsule_New(&process, "fastbn._ext._runtime.shared", NULL)
+
+
+def find_main_thread():
+    """Have calls in Python's main thread ask for signals; after a fork that is another one."""
+    process.main_thread = threading.main_thread().ident
+
+
+find_main_thread()
 
 
 def busy():
     """Threads at work in all calls of kernels that run now."""
-    return fastbn_read(&_busy)
+    return fastbn_read(&process.busy)
 
 
 def openmp_limit():
