@@ -102,8 +102,9 @@ def test_every_year(year, checkout, capsys):
 
 def test_2019_without_torch(checkout, monkeypatch):
     checkout(2019)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    report = fastbn.accelerate("cs231n")
+    with monkeypatch.context() as patch:  # ends before `checkout` puts the true one back
+        patch.setitem(sys.modules, "torch", None)
+        report = fastbn.accelerate("cs231n")
     assert "affine_forward" in report.swapped and "conv_forward_fast" not in report.left
     assert report.left["fast_layers"].startswith("cannot be imported: ModuleNotFoundError: ")
     assert "torch" in report.left["layer_utils"]
