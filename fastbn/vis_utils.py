@@ -199,8 +199,8 @@ def plot_history(history: Any, title: str | None = None) -> Any:
     Parameters
     ----------
     history : Solver or mapping
-        With ``loss_history``, ``train_acc_history`` and ``val_acc_history``. A loss of None or
-        NaN leaves a gap.
+        With ``loss_history``, ``train_acc_history`` and ``val_acc_history``. A loss of None,
+        NaN or beyond 1e100 leaves a gap.
     title : str, optional
         Above both panels.
 
@@ -325,6 +325,10 @@ def plot_filters(w: npt.ArrayLike, title: str | None = None) -> Any:
     return figure
 
 
+#: A loss from which on it is as good as infinite: logarithmic axes end near 1e300, with a margin.
+_DIVERGED = 1e100
+
+
 def _histories(history: Any) -> list[npt.NDArray[np.float64]]:
     """The three histories as arrays, None as NaN."""
     if isinstance(history, Mapping):
@@ -344,7 +348,7 @@ def _histories(history: Any) -> list[npt.NDArray[np.float64]]:
         if array.ndim != 1:
             raise ValueError(f"{name} must have one axis; got shape {array.shape}")
         arrays.append(array.astype(np.float64))
-    arrays[0][~np.isfinite(arrays[0])] = np.nan
+    arrays[0][~(np.abs(arrays[0]) < _DIVERGED)] = np.nan
     return arrays
 
 

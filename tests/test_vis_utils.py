@@ -213,12 +213,15 @@ def test_plot_history_of_a_solver():
     np.testing.assert_array_equal(lines(right)["validation"][:, 1], solver.val_acc_history)
 
 
-@pytest.mark.parametrize("losses", [[None] * 4, [2.0, np.nan, np.inf, 1.0], [], [1.0]])
+@pytest.mark.parametrize(
+    "losses",
+    [[None] * 4, [2.0, np.nan, np.inf, 1.0], [], [1.0], [1.0, 1e300, 2.0], [1e308, -1e308]],
+)
 def test_losses_that_diverged_leave_gaps(losses):
     figure = drawn(plot_history(history(losses)))
     values = lines(figure.axes[0])["each step"][:, 1]
     np.testing.assert_array_equal(
-        values, [x if x is not None and np.isfinite(x) else np.nan for x in losses]
+        values, [x if x is not None and abs(x) < 1e100 else np.nan for x in losses]
     )
     drawn(plot_comparison({"a": history(losses), "b": history([1.0])}))
 
