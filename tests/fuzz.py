@@ -66,7 +66,8 @@ def child(first, count, seconds, level, fault, what, address_space):
         options += ["--fault", fault] if fault else []
         done = subprocess.run(
             [*command, *options],
-            env={**os.environ, "FASTBN_ISA": level},
+            # Threads that spin hold the cores that the others of a small call wait for.
+            env={"OMP_WAIT_POLICY": "passive", **os.environ, "FASTBN_ISA": level},
             capture_output=True,
             text=True,
         )
