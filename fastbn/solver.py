@@ -137,8 +137,10 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
             raise TypeError(f"optim_config must be a dict; got {type(self.optim_config).__name__}")
         if not isinstance(self.lr_decay, numbers.Real) or isinstance(self.lr_decay, bool):
             raise TypeError(f"lr_decay must be a number; got {self.lr_decay!r}")
-        if not (self.lr_decay > 0 and math.isfinite(self.lr_decay)):
+        lr_decay = _check.real("lr_decay", self.lr_decay)
+        if not 0 < lr_decay < math.inf:
             raise ValueError(f"lr_decay must be positive and finite; got {self.lr_decay!r}")
+        self.lr_decay = lr_decay
         self.batch_size = _check.integer("batch_size", self.batch_size, 1)
         self.num_epochs = _check.integer("num_epochs", self.num_epochs, 0)
         self.print_every = _check.integer("print_every", self.print_every, 1)
@@ -311,7 +313,8 @@ num_val_samples, checkpoint_name, print_every, verbose, X_train, y_train, X_val,
                     if epoch_end:
                         self.epoch += 1
                         for config in self.optim_configs.values():
-                            config["learning_rate"] *= self.lr_decay
+                            # Not in place: an array would be one for all, and the caller's.
+                            config["learning_rate"] = config["learning_rate"] * self.lr_decay
                     if t == 0 or self.iteration == num_iterations or epoch_end:
                         self._measure()
                     advance(1)

@@ -776,6 +776,27 @@ def test_bad_types():
             Solver(Linear(), data)
 
 
+def test_a_learning_rate_as_an_array_decays_once_an_epoch():
+    """It is one object in the configs of all parameters, and the caller's."""
+    rate = np.array(0.5)
+    model = TwoLayerNet(4, 3, 3)
+    training = make_solver(model, num_epochs=2, lr_decay=0.5, optim_config={"learning_rate": rate})
+    training.train()
+    assert rate == 0.5
+    assert {float(c["learning_rate"]) for c in training.optim_configs.values()} == {0.125}
+
+
+def test_a_decay_beyond_any_integer_of_numpy():
+    """It is multiplied by the learning rate, which may be NumPy's."""
+    options = {"lr_decay": 1 << 64, "optim_config": {"learning_rate": np.array(2)}}
+    training = make_solver(num_epochs=1, **options)
+    with np.errstate(all="ignore"):
+        training.train()
+    assert training.optim_configs["W"]["learning_rate"] == 2.0**65
+    with pytest.raises(TypeError, match="lr_decay must be a number; got 1000"):
+        make_solver(lr_decay=10**400)
+
+
 def test_counts_of_any_integer_type():
     """An int8 would overflow where it is multiplied."""
     counts = dict.fromkeys(("batch_size", "num_epochs", "print_every"), np.int8(3))
