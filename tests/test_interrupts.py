@@ -2,10 +2,6 @@
 
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import children
@@ -276,35 +272,3 @@ assert interrupts and kills.check_training("run", "whole") == (True, 150)
 def test_interrupted_training_goes_on(tmp_path):
     pytest.importorskip("joblib", reason="joblib, of the extra train, is absent")
     children.run(TRAINING.replace("FOLDER", repr(str(Path(__file__).parent))), tmp_path)
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks for workers in /proc")
-def test_workers_that_are_being_started_say_nothing(tmp_path):
-    pytest.importorskip("joblib", reason="joblib, of the extra train, is absent")
-    code = "import signal, sys; from fastbn.cli import main; "
-    code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "experiment",
-        "batch-size",
-        "--out",
-        "runs",
-        "--jobs",
-        "2",
-    ]
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        children_of = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while process.poll() is None and len(children_of.read_text().split()) < 2:
-            time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGINT)  # as from a terminal: to all of them
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "fastbn: interrupted\n")

@@ -69,7 +69,8 @@ def _call(
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C waits for the end of this; processes that start meanwhile are never reached by it.
 
-    A worker that imports what it needs would print a traceback before it comes to `_call`.
+    A worker that imports what it needs would print a traceback before it comes to `_call`. Where
+    joblib starts its resource tracker meanwhile, which lets interrupts through, one still may.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
