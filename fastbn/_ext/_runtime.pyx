@@ -1,6 +1,6 @@
 """What this build and this machine are: compiler, CPU levels, OpenMP. The only place that asks."""
 
-import threading
+import threading as _threading
 
 from cpython.pycapsule cimport PyCapsule_New
 
@@ -111,7 +111,7 @@ shared = PyCapsule_New(&process, "fastbn._ext._runtime.shared", NULL)
 
 def find_main_thread():
     """Have calls in Python's main thread ask for signals; after a fork that is another one."""
-    process.main_thread = threading.main_thread().ident
+    process.main_thread = _threading.main_thread().ident
 
 
 find_main_thread()
