@@ -283,6 +283,8 @@ def grad_check_sparse(
     if x.size == 0:
         raise ValueError(f"x must have at least one element; got shape {x.shape}")
     analytic_grad = np.asarray(analytic_grad)
+    if analytic_grad.dtype.kind not in "biuf":
+        raise TypeError(f"analytic_grad must hold real numbers; got dtype {analytic_grad.dtype}")
     if analytic_grad.shape != x.shape:
         raise ValueError(
             f"analytic_grad must have the shape of x, {x.shape}; got shape {analytic_grad.shape}"

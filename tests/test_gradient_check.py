@@ -202,6 +202,11 @@ def test_blobs_reject_other_gradients():
         eval_numerical_gradient_blobs(never, [Blob(np.zeros(2))], out)
 
 
+def test_sparse_rejects_complex_gradients():
+    with pytest.raises(TypeError, match="analytic_grad must hold real numbers; got dtype complex"):
+        grad_check_sparse(np.sum, np.zeros(3), np.zeros(3, complex))
+
+
 def test_sparse_rejects_other_shapes():
     with pytest.raises(ValueError, match=r"analytic_grad must have the shape of x, \(3,\)"):
         grad_check_sparse(np.sum, np.zeros(3), np.zeros(4))
