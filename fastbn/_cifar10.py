@@ -12,9 +12,7 @@ from . import _plain_pickle
 _SHAPE = (3, 32, 32)
 
 
-def read_batch(
-    name: str,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def read_batch(name: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return the pixels (N, 3, 32, 32) and classes (N,) of a batch, checked."""
     try:
         with open(name, "rb") as file:

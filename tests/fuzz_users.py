@@ -231,24 +231,17 @@ def get_CIFAR10_data(num_training, num_validation, num_test, subtract_mean, fold
             raise AssertionError(f"{name}: {data[f'X_{name}'].shape}")
 
 
-@_user(lambda random: {"path": _Here()}, _FILES)
-def load_CIFAR10(path):
-    data_utils.load_CIFAR10(_path(path))
+def _reader(function, name):
+    @_user(lambda random: {"path": _Here(name)}, _FILES)
+    @functools.wraps(function)
+    def read(path):
+        function(_path(path))
 
 
-@_user(lambda random: {"path": _Here("data_batch_1")}, _FILES)
-def load_CIFAR_batch(path):
-    data_utils.load_CIFAR_batch(_path(path))
-
-
-@_user(lambda random: {"path": _Here("checkpoints")}, _FILES)
-def load_models(path):
-    data_utils.load_models(_path(path))
-
-
-@_user(lambda random: {"path": _Here("checkpoints/run_epoch_1.pkl")}, _FILES)
-def load_checkpoint(path):
-    solver.load_checkpoint(_path(path))
+_reader(data_utils.load_CIFAR10, "")
+_reader(data_utils.load_CIFAR_batch, "data_batch_1")
+_reader(data_utils.load_models, "checkpoints")
+_reader(solver.load_checkpoint, "checkpoints/run_epoch_1.pkl")
 
 
 @_user(lambda random: {"path": _Here("checkpoints/run_epoch_1.pkl")}, _FILES)
